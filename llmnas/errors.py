@@ -1,0 +1,83 @@
+"""Errors a person can act on: a message, a hint and the exit code the command line ends with.
+
+A bad proposal is data (`llmnas.graph.Issue`), never an exception. These errors are for broken input, broken
+systems and wrong usage; `llmnas.cli` turns each into one line on stderr and the documented exit code.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+EXIT_CODES: Final[dict[int, str]] = {
+    0: "ok",
+    1: "a fault in llmnas: the traceback is in log.txt",
+    2: "wrong usage of the command line",
+    3: "bad input: data, space, graph, prompt or configuration",
+    4: "the language model is unreachable or refused the request",
+    5: "ended without a trained model",
+    6: "the run directory is locked, already exists or is incompatible",
+    130: "interrupted; everything paid for is saved",
+}
+
+
+class LlmnasError(Exception):
+    """An error with a fix.
+
+    Attributes:
+        message: What was expected and what came.
+        hint: What to do about it; empty when the message already says so.
+        exit_code: The process exit code (see `EXIT_CODES`).
+    """
+
+    exit_code: int = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class InputError(LlmnasError):
+    """Data, a space, a graph, a prompt or a setting that cannot be used."""
+
+    exit_code = 3
+
+
+class ModelError(LlmnasError):
+    """The language model could not be reached, or refused for good (authentication, unknown model)."""
+
+    exit_code = 4
+
+
+class NoModelFound(LlmnasError):
+    """The run ended and nothing was trained."""
+
+    exit_code = 5
+
+
+class RunError(LlmnasError):
+    """A run directory that is locked, already there, incompatible or damaged."""
+
+    exit_code = 6
+
+
+class MissingExtra(LlmnasError):
+    """An optional dependency is not installed."""
+
+    exit_code = 3
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional dependency that is not installed",
+                         f"pip install 'llmnas[{extra}]'")
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Returns a hint naming the known name closest to `name`, or all of them when none is close."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    listed = ", ".join(sorted(known))
+    return f"did you mean {close[0]!r}? known: {listed}" if close else f"known: {listed}"

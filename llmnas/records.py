@@ -1,0 +1,454 @@
+"""The nouns that cross borders and go to disk: proposals, trials, measurements, events.
+
+All are frozen. Unknown is None, never 0. Units stand in the names: ``_s`` seconds, ``_ms`` milliseconds, ``_mb``
+megabytes of 2**20 bytes, ``_mj`` millijoules.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from llmnas.graph import ArchGraph, Frozen, Issue
+
+Status = Literal["invalid", "duplicate", "screened", "pending", "trained", "failed", "timeout"]
+Rung = Literal["short", "full", "final"]
+Source = Literal["measured", "calibrated", "analytic", "table"]
+StopReason = Literal["budget", "max_evals", "max_usd", "max_tokens", "patience", "space_exhausted", "stalled",
+                     "target_reached", "llm_failed", "stop_file", "interrupted"]
+
+
+class Origin(Frozen):
+    """Where a proposal comes from.
+
+    Attributes:
+        strategy: Name of the strategy.
+        operator: What it did: ``random``, ``mutate``, ``llm_fresh``, ``start`` …
+        step: The ask this proposal answers.
+        parents: Keys of the architectures it was made from.
+        prompt: ``name@hash`` of the prompt, when a model made it.
+        call: Id of the model call.
+        repairs: How many times it was sent back for repair before this form.
+    """
+
+    strategy: str
+    operator: str
+    step: int
+    parents: tuple[str, ...] = ()
+    prompt: str | None = None
+    call: str | None = None
+    repairs: int = 0
+
+
+class Proposal(Frozen):
+    """One proposed architecture, valid or not.
+
+    Attributes:
+        raw: What came, before parsing; None when code made the graph.
+        graph: The parsed graph; None when `raw` is not one.
+        issues: Why it cannot be used; empty when it can.
+        origin: Who made it.
+        rationale: The proposer's reason, if it gave one.
+    """
+
+    raw: Any = None
+    graph: ArchGraph | None
+    issues: tuple[Issue, ...] = ()
+    origin: Origin
+    rationale: str = ""
+
+
+class Counts(Frozen):
+    """Size of a network for one example.
+
+    Attributes:
+        params: Trainable parameters.
+        macs: Multiply-accumulates of convolutions and linear layers, bias additions of the classifier included.
+        memory_mb: Peak of weights and live activations in float32 at batch 1, in MB.
+        layers: Layers that the runtime launches.
+    """
+
+    params: int
+    macs: int
+    memory_mb: float
+    layers: int
+
+
+class Latency(Frozen):
+    """Inference latency with its interval and its source.
+
+    Attributes:
+        ms: Median, in milliseconds per batch.
+        low: Lower end of the 90 % interval.
+        high: Upper end of the 90 % interval.
+        device: Key of the target's device.
+        batch: Batch size.
+        runtime: eager, compiled …
+        source: How the figure was obtained.
+        n: Runs timed or nets calibrated on; None for analytic.
+    """
+
+    ms: float
+    low: float
+    high: float
+    device: str
+    batch: int = 1
+    runtime: str = "eager"
+    source: Source
+    n: int | None = None
+
+
+class Trained(Frozen):
+    """The result of one training.
+
+    Attributes:
+        metric: Name of the score, higher is better.
+        val_score: Score on the validation split.
+        val_loss: Cross-entropy on the validation split.
+        test_score: Score on the test split; None unless this is the selected model's final training.
+        test_loss: Likewise.
+        epochs: Epochs done; a fraction when cut.
+        seconds: Wall time of the training, loading and validation included.
+        seed: Seed of weights, order and augmentation.
+        curve: Validation score after each validation.
+        cut: Whether the deadline ended it before its schedule did.
+        examples: Training examples seen.
+        weights: Path of the saved weights relative to the run directory.
+    """
+
+    metric: str
+    val_score: float
+    val_loss: float
+    test_score: float | None = None
+    test_loss: float | None = None
+    epochs: float
+    seconds: float
+    seed: int
+    curve: tuple[float, ...] = ()
+    cut: bool = False
+    examples: int = 0
+    weights: str | None = None
+
+
+class Usage(Frozen):
+    """Tokens and money of model calls. Cached tokens are part of input, reasoning tokens part of output.
+
+    Attributes:
+        attempts: Requests sent, failed ones included.
+        input_tokens: None when the server does not say.
+        cached_tokens: None when the server does not say.
+        output_tokens: None when the server does not say.
+        reasoning_tokens: None when the server does not say.
+        usd: None when the price is unknown.
+        wait_s: Seconds spent waiting between attempts.
+        seconds: Seconds from first request to last reply, waiting included.
+    """
+
+    attempts: int = 0
+    input_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    usd: float | None = None
+    wait_s: float = 0.0
+    seconds: float = 0.0
+
+
+class Trial(Frozen):
+    """One proposal and everything that was measured of it.
+
+    Attributes:
+        n: Its number in the run, from 1.
+        proposal: What was proposed.
+        status: How far it came.
+        key: The function it computes; None when invalid.
+        duplicate_of: Number of the earlier trial with the same key.
+        counts: Size; None when invalid.
+        scores: Proxy scores by name, raw.
+        unscored: Why a proxy has no score, by name.
+        latency: By device key.
+        violates: Constraints it breaks, in words.
+        rank: Combined proxy rank within its batch, 1 best; None when not ranked.
+        trained: Results by rung.
+        note: Why a training failed.
+        spent_s: Seconds its screening and trainings took.
+    """
+
+    n: int
+    proposal: Proposal
+    status: Status
+    key: str | None = None
+    duplicate_of: int | None = None
+    counts: Counts | None = None
+    scores: dict[str, float] = {}
+    unscored: dict[str, str] = {}
+    latency: dict[str, Latency] = {}
+    violates: tuple[str, ...] = ()
+    rank: int | None = None
+    trained: dict[Rung, Trained] = {}
+    note: str = ""
+    spent_s: float = 0.0
+
+    @property
+    def best_rung(self) -> Trained | None:
+        """The result of the furthest rung this trial reached."""
+        return next((self.trained[rung] for rung in ("final", "full", "short") if rung in self.trained), None)
+
+    @property
+    def score(self) -> float | None:
+        """The search score: short rung first, because it is the one all trained trials share."""
+        found = self.trained.get("short") or self.trained.get("full")
+        return None if found is None else found.val_score
+
+
+class Settings(Frozen):
+    """What a person asked for: one field per option of ``llmnas run``.
+
+    Attributes are documented by the command line (`llmnas run --help`).
+    """
+
+    data: str = "digits"
+    space: str = "auto"
+    metric: str = "accuracy"
+    strategy: str = "agent"
+    target: tuple[str, ...] = ("cpu",)
+    budget_s: float = 1800.0
+    max_latency_ms: float | None = None
+    max_params: int | None = None
+    max_memory_mb: float | None = None
+    max_energy_mj: float | None = None
+    min_accuracy: float | None = None
+    llm: str = "auto"
+    prompt: str = "base"
+    base_url: str | None = None
+    structured: str = "auto"
+    temperature: float | None = None
+    seed: int = 0
+    max_evals: int | None = None
+    max_usd: float | None = None
+    max_tokens: int | None = None
+    patience: int | None = None
+    screen: int | None = None
+    prior: bool = True
+    workers: int = 1
+    executor: str = "local"
+    device: str = "auto"
+    start: str | None = None
+    on_llm_failure: Literal["stop", "random"] = "stop"
+
+
+class Plan(Frozen):
+    """How the budget is divided, fixed when the run starts and recorded, so that a resumed run keeps it.
+
+    Attributes:
+        search_s: Seconds for the search.
+        final_s: Seconds for the final training.
+        wrap_s: Seconds kept for test, export and report.
+        short_epochs: Epochs of the short rung.
+        short_s: Expected seconds of one short training.
+        train_deadline_s: Hard limit of one short training.
+        batch: Proposals asked for at once.
+        promote: How many of a batch are trained.
+        trainings: Short trainings expected to fit.
+        proposals: Proposals expected to fit.
+        calls: Model calls expected to fit; None when the strategy uses none.
+        rate: Nominal multiply-accumulates per second of training on this device, in 1e9.
+        warning: What is wrong with the budget; empty when nothing.
+    """
+
+    search_s: float
+    final_s: float
+    wrap_s: float
+    short_epochs: int
+    short_s: float
+    train_deadline_s: float
+    batch: int
+    promote: int
+    trainings: int
+    proposals: int
+    calls: int | None
+    rate: float
+    warning: str = ""
+
+
+class Rule(Frozen):
+    """One rule of the knowledge base, written by the model, checked against the trials.
+
+    Attributes:
+        text: The rule in one sentence.
+        supports: Numbers of trials that agree with it.
+        contradicts: Numbers of trials that do not.
+        step: The step at which it was written or last confirmed.
+    """
+
+    text: str
+    supports: tuple[int, ...] = ()
+    contradicts: tuple[int, ...] = ()
+    step: int = 0
+
+
+class RunStarted(Frozen):
+    """The first event: what was asked, and everything needed to judge or repeat the run.
+
+    Attributes:
+        run: Name of the run directory.
+        settings: The resolved settings.
+        plan: How the budget is divided.
+        task: Shape, classes and sizes of the data, with split digests.
+        environment: Versions, device, host, git.
+        model: The language model in use, or None.
+        argv: The command.
+    """
+
+    kind: Literal["run_started"] = "run_started"
+    run: str
+    settings: Settings
+    plan: Plan
+    task: dict[str, Any]
+    environment: dict[str, Any]
+    model: str | None
+    argv: tuple[str, ...] = ()
+
+
+class Resumed(Frozen):
+    """The run was continued by a new process; `lost_s` is the time nobody was running, not charged."""
+
+    kind: Literal["resumed"] = "resumed"
+    settings: Settings
+    lost_s: float
+
+
+class Asked(Frozen):
+    """The strategy was asked for `n` proposals, having seen the events before `seen`."""
+
+    kind: Literal["asked"] = "asked"
+    step: int
+    n: int
+    seen: int
+
+
+class Called(Frozen):
+    """One call of a language model, with everything it cost. The full text is in `file`.
+
+    Attributes:
+        call: Id, unique in the run: step, role and count.
+        step: The ask it belongs to.
+        role: propose, repair, reflect.
+        prompt: ``name@hash``.
+        model: Model in use.
+        mode: Structured-output mode that produced the reply.
+        status: ok, or the kind of failure.
+        finish: The server's finish reason.
+        usage: What it cost.
+        message: The error, when it failed.
+        file: Path of the full request and reply relative to the run directory.
+    """
+
+    kind: Literal["called"] = "called"
+    call: str
+    step: int
+    role: str
+    prompt: str
+    model: str
+    mode: str
+    status: str
+    finish: str | None
+    usage: Usage
+    message: str = ""
+    file: str = ""
+
+
+class Told(Frozen):
+    """The trials of one step as screened; `promoted` are the ones that will be trained, in this order."""
+
+    kind: Literal["told"] = "told"
+    step: int
+    trials: tuple[Trial, ...]
+    promoted: tuple[int, ...]
+    seconds: float = 0.0
+
+
+class Measured(Frozen):
+    """One training or measurement of one trial."""
+
+    kind: Literal["measured"] = "measured"
+    n: int
+    rung: Rung | None = None
+    trained: Trained | None = None
+    latency: Latency | None = None
+    failed: Literal["failed", "timeout"] | None = None
+    note: str = ""
+    seconds: float = 0.0
+
+
+class Reflected(Frozen):
+    """The knowledge base as the model rewrote it."""
+
+    kind: Literal["reflected"] = "reflected"
+    step: int
+    call: str
+    rules: tuple[Rule, ...]
+
+
+class Checkpointed(Frozen):
+    """Learnt state too large for the log, as a file named by its digest."""
+
+    kind: Literal["checkpointed"] = "checkpointed"
+    what: str
+    file: str
+    digest: str
+
+
+class Warned(Frozen):
+    """Something a person should know; shown once on the console and in the report."""
+
+    kind: Literal["warned"] = "warned"
+    message: str
+
+
+class Selected(Frozen):
+    """The trial chosen as the answer, and why."""
+
+    kind: Literal["selected"] = "selected"
+    n: int
+    why: str
+    front: tuple[int, ...]
+
+
+class Stopped(Frozen):
+    """The search ended; the true reason."""
+
+    kind: Literal["stopped"] = "stopped"
+    reason: StopReason
+    says: str
+
+
+class Finished(Frozen):
+    """The command is done: where the artefacts are."""
+
+    kind: Literal["finished"] = "finished"
+    files: dict[str, str]
+    seconds: float
+
+
+Body = Annotated[
+    RunStarted | Resumed | Asked | Called | Told | Measured | Reflected | Checkpointed | Warned | Selected | Stopped
+    | Finished, Field(discriminator="kind")]
+
+
+class Event(Frozen):
+    """One line of the log.
+
+    Attributes:
+        seq: Number in the run, from 0, without gaps.
+        t_s: Seconds on the run's own clock, which stands still while no process runs.
+        body: What happened.
+    """
+
+    seq: int
+    t_s: float
+    body: Body
+
+
+EVENT: TypeAdapter[Event] = TypeAdapter(Event)
