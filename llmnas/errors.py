@@ -10,7 +10,7 @@ from typing import Final
 
 EXIT_CODES: Final[dict[int, str]] = {
     0: "ok",
-    1: "a fault in llmnas: the traceback is in log.txt",
+    1: "a fault in llmnas: the traceback is in a file, which the last line names",
     2: "wrong usage of the command line",
     3: "bad input: data, space, graph, prompt or configuration",
     4: "the language model is unreachable or refused the request",

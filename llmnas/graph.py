@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -108,6 +108,13 @@ class ArchGraph(Frozen):
     space: str
     nodes: tuple[Node, ...]
     output: str
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Returns a copy; what was derived from the old nodes is not carried over."""
+        copy = super().model_copy(update=update, deep=deep)
+        for name in ("by_id", "order", "_key"):
+            copy.__dict__.pop(name, None)
+        return copy
 
     @cached_property
     def by_id(self) -> Mapping[str, Node]:

@@ -17,7 +17,7 @@ from llmnas.graph import Issue, IssueCode
 from llmnas.records import Counts
 
 Shape = tuple[int, ...]
-FREE: Final = frozenset({"identity", "flatten", "dropout"})  # kinds that launch nothing at inference
+FREE: Final = frozenset({"identity"})  # kinds that launch nothing at inference
 BYTES: Final = 4  # float32
 
 
@@ -26,7 +26,7 @@ class Layer(NamedTuple):
 
     Attributes:
         kind: conv, linear, norm, relu, silu, gelu, hswish, sigmoid, max_pool, avg_pool, global_pool, add, mul, concat,
-            zero, identity, flatten, attention, dropout.
+            zero, identity, attention.
         inputs: Indices of the layers it reads; -1 is the network's input.
         shape: Output shape, without the batch.
         params: Trainable parameters.
@@ -190,7 +190,7 @@ class Draft:
         return self._add(Layer("norm", (source,), shape, params=2 * shape[0], node=self.node))
 
     def pointwise(self, source: int, kind: str) -> int:
-        """Adds a layer that keeps the shape: an activation, ``zero``, ``identity`` or ``dropout``."""
+        """Adds a layer that keeps the shape: an activation, ``zero`` or ``identity``."""
         return self._add(Layer(kind, (source,), self.shape(source), node=self.node))
 
     def add(self, sources: list[int]) -> int:

@@ -181,12 +181,12 @@ class Trial(Frozen):
     key: str | None = None
     duplicate_of: int | None = None
     counts: Counts | None = None
-    scores: dict[str, float] = {}
-    unscored: dict[str, str] = {}
-    latency: dict[str, Latency] = {}
+    scores: dict[str, float] = Field(default_factory=dict)
+    unscored: dict[str, str] = Field(default_factory=dict)
+    latency: dict[str, Latency] = Field(default_factory=dict)
     violates: tuple[str, ...] = ()
     rank: int | None = None
-    trained: dict[Rung, Trained] = {}
+    trained: dict[Rung, Trained] = Field(default_factory=dict)
     note: str = ""
     spent_s: float = 0.0
 
@@ -197,9 +197,9 @@ class Trial(Frozen):
 
     @property
     def score(self) -> float | None:
-        """The search score: short rung first, because it is the one all trained trials share."""
-        found = self.trained.get("short") or self.trained.get("full")
-        return None if found is None else found.val_score
+        """The search score: of the short rung, the one all trained trials share; None when a deadline cut it."""
+        found = self.trained.get("short")
+        return None if found is None or found.cut else found.val_score
 
 
 class Settings(Frozen):
@@ -245,7 +245,11 @@ class Plan(Frozen):
         search_s: Seconds for the search.
         final_s: Seconds for the final training.
         wrap_s: Seconds kept for test, export and report.
+        full_s: Seconds for training the finalists; 0 when the budget is too small for it.
+        finalists: How many get the full rung.
+        full_epochs: Epochs of the full rung.
         short_epochs: Epochs of the short rung.
+        short_fraction: Share of the training examples it uses.
         short_s: Expected seconds of one short training.
         train_deadline_s: Hard limit of one short training.
         batch: Proposals asked for at once.
@@ -254,13 +258,18 @@ class Plan(Frozen):
         proposals: Proposals expected to fit.
         calls: Model calls expected to fit; None when the strategy uses none.
         rate: Nominal multiply-accumulates per second of training on this device, in 1e9.
+        proxies: Names of the proxies computed for every screened network.
         warning: What is wrong with the budget; empty when nothing.
     """
 
     search_s: float
     final_s: float
     wrap_s: float
+    full_s: float
+    finalists: int
+    full_epochs: int
     short_epochs: int
+    short_fraction: float
     short_s: float
     train_deadline_s: float
     batch: int
@@ -269,6 +278,7 @@ class Plan(Frozen):
     proposals: int
     calls: int | None
     rate: float
+    proxies: tuple[str, ...]
     warning: str = ""
 
 

@@ -1,0 +1,141 @@
+"""What the model is told: exemplars, facts, failures and the one JSON block, bounded and in a shuffled order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+from llmnas.front import front
+from llmnas.records import Rule, Settings, Trial
+from llmnas.strategies.base import Rng, Setup
+
+EXEMPLARS: Final = 3
+"""More exemplars made models copy and fail (arXiv 2512.24120: three are best, six ruin generation)."""
+RULES: Final = 10
+FAILURES: Final = 4
+LOOK_BACK: Final = 12  # trials shown when reflecting
+_RECENT: Final = 40  # trials whose faults count as recent
+
+
+class Briefing:
+    """Writes the context of every prompt.
+
+    Args:
+        setup: Space, task, settings and target.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.space = setup.space
+        self.described = setup.space.describe()
+
+    def propose(self, count: int, trials: Sequence[Trial], rules: Sequence[Rule], rng: Rng) -> dict[str, Any]:
+        """Returns the variables of the propose template."""
+        chosen = exemplars(trials, self.setup.device, rng)
+        block = self._block("propose", count, rng) | {
+            "exemplars": [self._exemplar(trial) for trial in chosen], "rules": [rule.text for rule in rules[:RULES]]}
+        return self._common(block, count, rules) | {"facts": [self._facts(trial) for trial in chosen],
+                                                    "failures": failures(trials)}
+
+    def repair(self, invalid: Sequence[tuple[Any, Sequence[Any]]], rng: Rng) -> dict[str, Any]:
+        """Returns the variables of the repair template: the proposals as they came, each with its issues."""
+        listed = [{"proposal": raw, "issues": [{"at": i.at, "says": i.says, "fix": i.fix} for i in issues]}
+                  for raw, issues in invalid]
+        block = self._block("repair", len(listed), rng) | {"exemplars": [], "rules": [], "invalid": listed}
+        return self._common(block, len(listed), ()) | {"invalid": listed, "facts": [], "failures": []}
+
+    def reflect(self, trials: Sequence[Trial], rules: Sequence[Rule], rng: Rng) -> dict[str, Any]:
+        """Returns the variables of the reflect template: the best and the latest trained trials."""
+        trained = [trial for trial in trials if trial.score is not None]
+        best = sorted(trained, key=lambda trial: -(trial.score or 0.0))[: LOOK_BACK // 2]
+        shown = {trial.n: trial for trial in [*best, *trained[-LOOK_BACK // 2:]]}
+        listed = [self._exemplar(shown[n]) for n in sorted(shown)]
+        block = self._block("reflect", 0, rng) | {"exemplars": [], "rules": [rule.text for rule in rules],
+                                                  "trials": listed}
+        return self._common(block, 0, rules) | {"trials": listed, "facts": [], "failures": []}
+
+    def _common(self, block: dict[str, Any], count: int, rules: Sequence[Rule]) -> dict[str, Any]:
+        task = self.setup.task
+        ops = list(self.described["ops"])
+        return {"block": block, "count": count, "niche": None, "invalid": [], "trials": [],
+                "task": {"name": task["name"], "shape": task["shape"], "classes": task["classes"],
+                         "train": task["sizes"]["train"], "metric": task["metric"]},
+                "space": {**self.described, "ops": {op: self.described["ops"][op] for op in ops}},
+                "limits": limit_sentences(self.setup.settings, self.setup.device),
+                "rules": [{"text": rule.text, "supports": list(rule.supports), "contradicts": list(rule.contradicts)}
+                          for rule in rules[:RULES]]}
+
+    def _block(self, role: str, count: int, rng: Rng) -> dict[str, Any]:
+        """Returns the part of the block every role has; ops come in a new order, because order anchors."""
+        settings = self.setup.settings
+        wiring = self.space.block()
+        for slot in wiring.get("slots", []):
+            slot["choices"] = shuffled(slot["choices"], rng)
+        if "ops" in wiring:
+            wiring["ops"] = shuffled(wiring["ops"], rng)
+        return {"role": role, "count": count, **wiring,
+                "limits": {"max_params": settings.max_params, "max_latency_ms": settings.max_latency_ms,
+                           "max_memory_mb": settings.max_memory_mb},
+                "objective": f"{settings.metric} on the validation split up, latency_ms on {self.setup.device} down"}
+
+    def _exemplar(self, trial: Trial) -> dict[str, Any]:
+        graph = trial.proposal.graph
+        if graph is None or trial.counts is None:
+            raise ValueError(f"trial {trial.n} was never measured")
+        return {"trial": trial.n, "nodes": [node.model_dump(mode="json", exclude_none=True) for node in graph.nodes],
+                "output": graph.output, "score": None if trial.score is None else round(trial.score, 4),
+                "params": trial.counts.params, "macs": trial.counts.macs, "latency_ms": self._ms(trial)}
+
+    def _ms(self, trial: Trial) -> float | None:
+        found = trial.latency.get(self.setup.device or "")
+        return None if found is None else round(found.ms, 4)
+
+    def _facts(self, trial: Trial) -> dict[str, Any]:
+        graph, counts = trial.proposal.graph, trial.counts
+        if graph is None or counts is None:
+            raise ValueError(f"trial {trial.n} was never measured")
+        network = self.space.network(graph, self.setup.shape, self.setup.classes)
+        layers = [{"id": name, "shape": list(shape), "params_share": params / max(1, counts.params),
+                   "latency_share": None} for name, (shape, params, _) in network.by_node().items()]
+        return {"trial": trial.n, "score": None if trial.score is None else round(trial.score, 4),
+                "params": counts.params, "macs": counts.macs, "latency_ms": self._ms(trial), "layers": layers}
+
+
+def exemplars(trials: Sequence[Trial], device: str | None, rng: Rng) -> list[Trial]:
+    """Returns at most `EXEMPLARS` trained trials: the best score, and others of the front; in a random order."""
+    members = front(trials, device)
+    if not members:
+        return []
+    best, others = members[-1], members[:-1]
+    picked = [others[i] for i in rng.permutation(len(others))[: EXEMPLARS - 1]]
+    chosen = [best, *picked]
+    return [chosen[i] for i in rng.permutation(len(chosen))]
+
+
+def failures(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Returns the most frequent kinds of faults in recent proposals, with their fix."""
+    issues = [issue for trial in trials[-_RECENT:] for issue in trial.proposal.issues]
+    counts = Counter(issue.code for issue in issues)
+    return [{"code": code, "count": count, "fix": next(issue.fix for issue in reversed(issues) if issue.code == code)}
+            for code, count in counts.most_common(FAILURES)]
+
+
+def limit_sentences(settings: Settings, device: str | None) -> list[str]:
+    """Returns the person's constraints, one sentence each."""
+    found = []
+    if settings.max_params is not None:
+        found.append(f"At most {settings.max_params} parameters.")
+    if settings.max_latency_ms is not None:
+        found.append(f"At most {settings.max_latency_ms:g} ms on {device}.")
+    if settings.max_memory_mb is not None:
+        found.append(f"At most {settings.max_memory_mb:g} MB for weights and activations.")
+    if settings.min_accuracy is not None:
+        found.append(f"A score of at least {settings.min_accuracy:g}; among those that reach it the fastest wins.")
+    return found
+
+
+def shuffled(mapping: dict[str, Any], rng: Rng) -> dict[str, Any]:
+    """Returns the mapping with its entries in a random order."""
+    keys = list(mapping)
+    return {keys[i]: mapping[keys[i]] for i in rng.permutation(len(keys))}

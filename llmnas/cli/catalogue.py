@@ -1,0 +1,215 @@
+"""Commands that list and check what there is: spaces, prompts, proxies, devices; and score."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llmnas.cli.look import AsJson, print_json
+from llmnas.errors import InputError
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    spaces = typer.Typer(help="Search spaces.", no_args_is_help=True)
+    spaces.command("list")(spaces_list)
+    spaces.command("show")(spaces_show)
+    spaces.command("sample")(spaces_sample)
+    spaces.command("validate")(spaces_validate)
+    app.add_typer(spaces, name="spaces")
+    prompts = typer.Typer(help="Prompt sets.", no_args_is_help=True)
+    prompts.command("list")(prompts_list)
+    prompts.command("show")(prompts_show)
+    prompts.command("diff")(prompts_diff)
+    app.add_typer(prompts, name="prompts")
+    proxies = typer.Typer(help="Zero-cost proxies.", no_args_is_help=True)
+    proxies.command("list")(proxies_list)
+    app.add_typer(proxies, name="proxies")
+    latency = typer.Typer(help="Hardware latency.", no_args_is_help=True)
+    latency.command("devices")(devices_list)
+    app.add_typer(latency, name="latency")
+    app.command("score")(score)
+
+
+def spaces_list(as_json: AsJson = False) -> None:
+    """List the spaces."""
+    from llmnas.space import list_spaces, load_space
+
+    described = [load_space(name).describe() for name in list_spaces()]
+    if as_json:
+        print_json({"schema": "llmnas.spaces/1", "spaces": described})
+        return
+    for one in described:
+        size = f"10^{one['log10_size']:.1f}" if one["log10_size"] is not None else "open"
+        typer.echo(f"{one['name']:8}  {size:>7}  {one['title']}")
+
+
+def spaces_show(space: Annotated[str, typer.Argument(help="A name or a path.")], as_json: AsJson = False) -> None:
+    """Show a space: why, ops, rules, legal values."""
+    from llmnas.space import load_space
+
+    found = load_space(space)
+    described = {**found.describe(), "block": found.block(), "source": found.spec.source}
+    if as_json:
+        print_json({"schema": "llmnas.space/1", **described})
+        return
+    typer.echo(f"{described['name']}: {described['title']}\n{described['about']}\nsource: {described['source']}\n\nops")
+    for op, gloss in described["ops"].items():
+        typer.echo(f"  {op:14} {gloss}")
+    typer.echo("\nrules")
+    for rule in described["rules"]:
+        typer.echo(f"  {rule}")
+
+
+def spaces_sample(
+    space: Annotated[str, typer.Argument(help="A name or a path.")],
+    n: Annotated[int, typer.Option("-n", help="How many.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="Seed.", min=0)] = 0,
+    prior: Annotated[bool, typer.Option(help="The known-good designs instead of random draws.")] = False,
+) -> None:
+    """Print legal graphs as JSON, one a line."""
+    import numpy as np
+
+    from llmnas.space import load_space
+
+    found, rng = load_space(space), np.random.default_rng(seed)
+    graphs = found.prior()[:n] if prior else [found.sample(rng) for _ in range(n)]
+    for graph in graphs:
+        typer.echo(graph.to_json())
+
+
+def spaces_validate(
+    file: Annotated[Path, typer.Argument(help="A space's YAML, or a JSON file with a graph.")],
+    space: Annotated[str, typer.Option(help="For a graph that names no space.")] = "nb201",
+) -> None:
+    """Check a space file or a graph file; says line or place, and the fix."""
+    from llmnas.space import load_space
+
+    if file.suffix in {".yaml", ".yml"}:
+        found = load_space(str(file))
+        typer.echo(f"{file}: a legal space with {len(found.prior())} known-good designs")
+        return
+    graphs = _graphs(file, space)
+    faults = [f"{file}: {issue}" for name, graph in graphs for issue in load_space(name).validate(graph)]
+    if faults:
+        raise InputError("\n".join(faults))
+    typer.echo(f"{file}: {len(graphs)} legal graph{'s' if len(graphs) != 1 else ''}")
+
+
+def _graphs(file: Path, space: str) -> list[tuple[str, Any]]:
+    from llmnas.space import parse_graph
+
+    try:
+        text = file.read_text(encoding="utf-8")
+        value = [json.loads(line) for line in text.splitlines() if line.strip()] if _lines(text) else json.loads(text)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: not JSON: {error}", "see docs/graphs.md for the form") from None
+    graphs = []
+    for item in value if isinstance(value, list) else [value]:
+        body = {key: part for key, part in item.items() if key != "meta"} if isinstance(item, dict) else item
+        name = str(body.get("space", space)) if isinstance(body, dict) else space
+        graph, issues = parse_graph(body, name)
+        if graph is None:
+            raise InputError(f"{file}: " + "; ".join(map(str, issues)))
+        graphs.append((name, graph))
+    return graphs
+
+
+def _lines(text: str) -> bool:
+    """Returns whether a text is JSON lines: several documents, one a line."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return len(lines) > 1 and all(line.startswith("{") and line.rstrip().endswith("}") for line in lines)
+
+
+def prompts_list(as_json: AsJson = False) -> None:
+    """List the prompt sets."""
+    from llmnas.prompts import list_prompts
+
+    rows = [{"name": prompt.name, "id": prompt.id, "description": prompt.about} for prompt in list_prompts()]
+    if as_json:
+        print_json({"schema": "llmnas.prompts/1", "prompts": rows})
+        return
+    for row in rows:
+        typer.echo(f"{row['id']:24}  {row['description']}")
+
+
+def prompts_show(name: Annotated[str, typer.Argument(help="A name or a folder.")]) -> None:
+    """Print the templates of a prompt set."""
+    from llmnas.prompts import TEMPLATES, load_prompt
+
+    found = load_prompt(name)
+    for role in TEMPLATES:
+        typer.echo(f"--- {role} ---\n{found.source(role)}")
+
+
+def prompts_diff(left: Annotated[str, typer.Argument()], right: Annotated[str, typer.Argument()]) -> None:
+    """Show what two prompt sets do differently."""
+    from llmnas.prompts import difference, load_prompt
+
+    typer.echo(difference(load_prompt(left), load_prompt(right)))
+
+
+def proxies_list(as_json: AsJson = False) -> None:
+    """List the proxies with direction, needs, validity and source."""
+    from llmnas.proxies import PROXIES
+
+    rows = [{"name": proxy.name, "direction": proxy.direction, "transform": proxy.transform,
+             "passes": sorted(proxy.passes), "validity": proxy.validity, "source": proxy.source}
+            for proxy in PROXIES.values()]
+    if as_json:
+        print_json({"schema": "llmnas.proxies/1", "proxies": rows})
+        return
+    for row in rows:
+        typer.echo(f"{row['name']:10} {'higher' if row['direction'] == 1 else 'lower'} is better; {row['validity']} "
+                   f"[{row['source']}]")
+
+
+def devices_list(as_json: AsJson = False) -> None:
+    """List the devices whose latency can be predicted."""
+    from llmnas.latency import datasheets
+
+    rows = [{"key": sheet.key, "name": sheet.name, "kind": sheet.kind, "aliases": list(sheet.aliases)}
+            for sheet in datasheets().values()]
+    if as_json:
+        print_json({"schema": "llmnas.devices/1", "devices": rows})
+        return
+    for row in rows:
+        typer.echo(f"{row['key']:24} {row['kind']:4} {row['name']}  {', '.join(row['aliases'])}")
+
+
+def score(
+    files: Annotated[list[Path], typer.Argument(help="JSON files with graphs.")],
+    space: Annotated[str, typer.Option(help="For graphs that name no space.")] = "nb201",
+    target: Annotated[list[str] | None, typer.Option(help="As in run. [default: cpu]", show_default=False)] = None,
+    shape: Annotated[str | None, typer.Option(help="Input shape such as 3x32x32; the space's usual one by default.")
+                     ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights and of the noise batch.", min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Score graphs without training: size, proxies on a noise batch, latency."""
+    from llmnas.cli.scoring import score_graphs
+
+    graphs = [(file, name, graph) for file in files for name, graph in _graphs(file, space)]
+    rows = score_graphs(graphs, tuple(target or ["cpu"]), _shape(shape), seed)
+    if as_json:
+        print_json({"schema": "llmnas.score/1", "graphs": rows})
+        return
+    for row in rows:
+        typer.echo(f"{row['file']}  {row['key']}  {row['params']:,} params  {row['macs']:,} MACs")
+        for key, ms in row["latency"].items():
+            typer.echo(f"  {key}: {ms}")
+        typer.echo("  " + "  ".join(f"{name}={value:.6g}" for name, value in row["scores"].items()))
+        for name, problem in row["unscored"].items():
+            typer.echo(f"  {name}: {problem}")
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise InputError(f"{text!r} is not a shape", "write 3x32x32 or 1x40") from None

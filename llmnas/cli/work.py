@@ -1,0 +1,191 @@
+"""Commands that work: run, evaluate, resume, export."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llmnas.errors import InputError
+
+_STARTED = time.monotonic()  # as near to the start of the process as can be: the budget counts from here
+
+Json = Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")]
+Progress = Annotated[str, typer.Option(help="auto, live, plain or quiet.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command("run")(run)
+    app.command("evaluate")(evaluate)
+    app.command("resume")(resume)
+    app.command("export")(export)
+
+
+def run(
+    data: Annotated[str, typer.Option(help="digits, mnist1d, a folder of class folders of images, an .npz, or "
+                                           "CIFAR-10's archive.")] = "digits",
+    space: Annotated[str, typer.Option(help="A space's name or its YAML; auto chooses by the data.")] = "auto",
+    metric: Annotated[str, typer.Option(help="accuracy, balanced_accuracy or macro_f1.")] = "accuracy",
+    strategy: Annotated[str, typer.Option(help="agent, random, evolution, prior, or module:Class.")] = "agent",
+    target: Annotated[list[str] | None, typer.Option(
+        help="cpu (this machine), gpu, gpu:NAME or a device; may be repeated. The first is judged by. [default: cpu]",
+        show_default=False)] = None,
+    budget: Annotated[str, typer.Option(help="Wall time of the whole command: 30min, 90s, 1h30.")] = "30min",
+    max_latency: Annotated[str | None, typer.Option(help="Most latency on the first target: 5ms.")] = None,
+    max_params: Annotated[str | None, typer.Option(help="Most parameters: 500000, 500k, 1.5M.")] = None,
+    max_memory: Annotated[float | None, typer.Option(help="Most memory of inference in MB.")] = None,
+    max_energy: Annotated[float | None, typer.Option(help="Most energy of one inference in mJ.")] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="Least search score; then the least latency wins.")] = None,
+    llm: Annotated[str, typer.Option(help="auto, openai:NAME, local:FILE.gguf, replay:RUN, manual[:DIR], "
+                                          "mock[:SEED].")] = "auto",
+    prompt: Annotated[str, typer.Option(help="A prompt set's name or folder.")] = "base",
+    base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint.")] = None,
+    structured: Annotated[str, typer.Option(help="Structured-output mode; auto tries them in order.")] = "auto",
+    temperature: Annotated[float | None, typer.Option(help="Sampling temperature; not sent by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything.", min=0)] = 0,
+    max_evals: Annotated[int | None, typer.Option(help="Most architectures trained.", min=1)] = None,
+    max_usd: Annotated[float | None, typer.Option(help="Most money for the language model.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of the language model.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after this many trainings without a better score.")] = None,
+    screen: Annotated[int | None, typer.Option(help="Most architectures scored by proxies.")] = None,
+    no_prior: Annotated[bool, typer.Option("--no-prior", help="Without the space's known-good designs.")] = False,
+    workers: Annotated[int, typer.Option(help="Trainings at once.", min=1)] = 1,
+    executor: Annotated[str, typer.Option(help="local.")] = "local",
+    device: Annotated[str, typer.Option(help="Where to train: auto, cpu, cuda, cuda:N.")] = "auto",
+    start: Annotated[Path | None, typer.Option(help="JSON file with your own graph, or a list of them.")] = None,
+    on_llm_failure: Annotated[str, typer.Option(help="stop, or random: go on with random proposals.")] = "stop",
+    out: Annotated[Path | None, typer.Option(help="Run directory. [default: a new one below runs/]",
+                                             show_default=False)] = None,
+    progress: Progress = "auto",
+    as_json: Json = False,
+) -> None:
+    """Find a network: search, train, test once, export and report, inside the budget."""
+    _finish(as_json, progress, out, data=data, space=space, metric=metric, strategy=strategy,
+            target=tuple(target or ["cpu"]), budget=budget, max_latency_ms=_milliseconds(max_latency),
+            max_params=parse_count(max_params), max_memory_mb=max_memory, max_energy_mj=max_energy,
+            min_accuracy=min_accuracy, llm=llm, prompt=prompt, base_url=base_url, structured=structured,
+            temperature=temperature, seed=seed, max_evals=max_evals, max_usd=max_usd, max_tokens=max_tokens,
+            patience=patience, screen=screen, prior=not no_prior, workers=workers, executor=executor, device=device,
+            start=str(start) if start else None, on_llm_failure=on_llm_failure)
+
+
+def evaluate(
+    file: Annotated[Path, typer.Argument(help="JSON file with a graph, or a list of graphs.")],
+    data: Annotated[str, typer.Option(help="As in run.")] = "digits",
+    space: Annotated[str, typer.Option(help="As in run; auto takes the graph's own.")] = "auto",
+    metric: Annotated[str, typer.Option(help="As in run.")] = "accuracy",
+    target: Annotated[list[str] | None, typer.Option(help="As in run. [default: cpu]", show_default=False)] = None,
+    budget: Annotated[str, typer.Option(help="As in run.")] = "5min",
+    seed: Annotated[int, typer.Option(help="As in run.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="As in run.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="As in run.", show_default=False)] = None,
+    progress: Progress = "auto",
+    as_json: Json = False,
+) -> None:
+    """Put your own graphs through the same screening, training, test, export and report."""
+    _finish(as_json, progress, out, data=data, space=_space_of(file) if space == "auto" else space, metric=metric,
+            strategy="none", target=tuple(target or ["cpu"]), budget=budget, seed=seed, device=device, start=str(file))
+
+
+def resume(
+    run_: Annotated[str, typer.Argument(metavar="RUN", help="A run's path, name, a part of it, or latest.")],
+    budget: Annotated[str | None, typer.Option(help="A larger budget for the whole run.")] = None,
+    max_evals: Annotated[int | None, typer.Option(help="A new limit.", min=1)] = None,
+    max_usd: Annotated[float | None, typer.Option(help="A new limit.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="A new limit.")] = None,
+    patience: Annotated[int | None, typer.Option(help="A new limit.")] = None,
+    progress: Progress = "auto",
+    as_json: Json = False,
+) -> None:
+    """Continue a run that was stopped or killed: same plan, counters, clock and random state."""
+    from llmnas import job
+    from llmnas.store import find_run
+
+    result = job.resume(find_run(run_), progress="json" if as_json else progress, budget=budget, max_evals=max_evals,
+                        max_usd=max_usd, max_tokens=max_tokens, patience=patience)
+    _answer(result, as_json)
+
+
+def export(
+    run_: Annotated[str, typer.Argument(metavar="RUN", help="A run's path, name, a part of it, or latest.")],
+    formats: Annotated[list[str] | None, typer.Option("--format", help="torch, pt2, onnx; may be repeated.",
+                                                      show_default=False)] = None,
+) -> None:
+    """Write the chosen model as model.py with weights, as .pt2 or as ONNX, each checked against the trained one."""
+    from llmnas import job
+    from llmnas.executors import LocalExecutor
+    from llmnas.store import find_run
+
+    directory = find_run(run_)
+    known = {"torch", "pt2", "onnx"}
+    if unknown := sorted(set(formats or ["torch"]) - known):
+        raise InputError(f"unknown format {unknown[0]!r}", f"known: {', '.join(sorted(known))}")
+    state, make = job.rebuild(directory)
+    with LocalExecutor() as executor:
+        data, evaluator = make(executor)
+        files = job.export_trial(executor, directory, state, data, evaluator, tuple(formats or ["torch"]))
+    for name, path in files.items():
+        typer.echo(f"{name:8} {directory / path}")
+
+
+def parse_count(text: str | None) -> int | None:
+    """Returns the number in ``500000``, ``500k`` or ``1.5M``.
+
+    Raises:
+        InputError: Not such a number.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", text.strip().replace("_", "").replace(",", ""))
+    if found is None:
+        raise InputError(f"{text!r} is not a number of parameters", "write 500000, 500k or 1.5M")
+    return round(float(found[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[found[2].lower()])
+
+
+def _milliseconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    from llmnas.budget import parse_duration
+
+    plain = text.strip()
+    return float(plain) if re.fullmatch(r"\d+(\.\d+)?", plain) else parse_duration(plain) * 1000
+
+
+def _space_of(file: Path) -> str:
+    """Returns the space that the first graph in a file names."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: not a JSON file of graphs: {error}", "see docs/graphs.md for the form") from None
+    first = value[0] if isinstance(value, list) and value else value
+    return str(first.get("space", "auto")) if isinstance(first, dict) else "auto"
+
+
+def _finish(as_json: bool, progress: str, out: Path | None, **options: Any) -> None:
+    from pydantic import ValidationError
+
+    from llmnas import job
+
+    try:
+        result = job.run(out=out, progress="json" if as_json else progress, started_at=_STARTED,
+                         argv=("llmnas", *sys.argv[1:]), **options)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise InputError(f"--{'-'.join(map(str, fault['loc']))}: {fault['msg']}, got {fault['input']!r}",
+                         "see `llmnas run --help`") from None
+    _answer(result, as_json)
+
+
+def _answer(result: Any, as_json: bool) -> None:
+    if not as_json:
+        from llmnas.report.card import summary
+
+        typer.echo(summary(result.state))
+        typer.echo(f"\nreport: {result.directory / 'report.html'}")
+    raise typer.Exit(result.exit_code)

@@ -1,0 +1,192 @@
+"""`Rungs`: the evaluator that really trains: counts and proxies, then short, full and final trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Final
+
+from llmnas.data import DataRef
+from llmnas.evaluate.base import Screened
+from llmnas.executors import Executor, Handle, Job, Outcome
+from llmnas.front import violations
+from llmnas.graph import ArchGraph
+from llmnas.latency import Target, predict
+from llmnas.network import Network
+from llmnas.proxies import PROXIES, default_pair, ranking
+from llmnas.records import Latency, Measured, Plan, Rung, Settings, Trained, Trial
+from llmnas.space import Space
+
+TIMING_S: Final = 0.3
+"""Wall seconds for timing one screened network; finalists are timed longer."""
+FINALIST_TIMING_S: Final = 1.5
+KILL_S: Final = 1.5  # between the cooperative stop and the kill
+
+
+class Training:
+    """A training in a child process.
+
+    Args:
+        n: The trial.
+        rung: Which training.
+        handle: The job.
+        root: Run directory, to make paths relative.
+    """
+
+    def __init__(self, n: int, rung: Rung, handle: Handle, root: Path) -> None:
+        self.n, self.rung, self._handle, self._root = n, rung, handle, root
+        self.future: Future[Outcome] = handle.future
+
+    def result(self) -> Measured:
+        """Returns what came of the training; waits for it."""
+        outcome = self.future.result()
+        if outcome.status == "ok" and outcome.result is not None:
+            trained = Trained.model_validate(outcome.result)
+            if trained.weights:
+                trained = trained.model_copy(update={"weights": str(Path(trained.weights).relative_to(self._root))})
+            cut = trained.cut and self.rung == "short"
+            return Measured(n=self.n, rung=self.rung, trained=trained, seconds=outcome.seconds,
+                            failed="timeout" if cut else None,
+                            note="cut by its deadline" if cut else "")
+        return Measured(n=self.n, rung=self.rung, failed="timeout" if outcome.status == "timeout" else "failed",
+                        note=outcome.error[:500], seconds=outcome.seconds)
+
+    def cancel(self) -> None:
+        """Ends the training."""
+        self._handle.cancel()
+
+
+class Rungs:
+    """Screens by counts, proxies and latency; trains in child processes with hard deadlines.
+
+    Args:
+        executor: Runs the jobs.
+        space: The search space.
+        data: The split data.
+        settings: Constraints, metric, seed, device.
+        plan: Epochs and proxies.
+        targets: Where latency counts; the first one is judged by.
+        threads: CPU threads per training.
+        root: Run directory.
+    """
+
+    def __init__(self, executor: Executor, space: Space, data: DataRef, settings: Settings, plan: Plan,
+                 targets: Sequence[Target], threads: int, root: Path) -> None:
+        self.executor, self.space, self.data, self.settings = executor, space, data, settings
+        self.plan, self.targets, self.threads, self.root = plan, targets, threads, root
+        self._directions = {name: PROXIES[name].direction for name in default_pair(space.name)
+                            if name in plan.proxies or name == "params"}
+
+    def network(self, graph: ArchGraph) -> Network:
+        """Returns the network of a legal graph on this run's data."""
+        return self.space.network(graph, self.data.shape, self.data.classes)
+
+    # -- screening
+
+    def screen(self, graphs: Sequence[ArchGraph], scored: int | None, limit_s: float) -> list[Screened]:
+        """Returns one result per graph; see `Evaluator.screen`.
+
+        Graphs that break a constraint on size or predicted latency are neither timed nor scored.
+        """
+        networks = [self.network(graph) for graph in graphs]
+        found = [self._counted(network) for network in networks]
+        open_ = [i for i, one in enumerate(found) if not one.violates]
+        limit = len(open_) if scored is None else scored
+        outcome = self._measured([networks[i] for i in open_], limit, limit_s)
+        for place, i in enumerate(open_):
+            found[i] = self._joined(found[i], place, outcome)
+        return found
+
+    def _counted(self, network: Network) -> Screened:
+        latency = {target.key: predict(network, target) for target in self.targets if not target.measurable}
+        return self._judged(Screened(counts=network.counts, latency=latency, scores={
+            "params": float(network.counts.params), "flops": float(network.counts.macs)}))
+
+    def _judged(self, one: Screened) -> Screened:
+        first = one.latency.get(self.targets[0].key) if self.targets else None
+        return one.model_copy(update={"violates": violations(
+            self.settings, params=one.counts.params, memory_mb=one.counts.memory_mb, latency=first)})
+
+    def _measured(self, networks: list[Network], scored: int, limit_s: float) -> Outcome | None:
+        names = [name for name in self.plan.proxies if name not in ("params", "flops")]
+        timed = [target for target in self.targets if target.measurable]
+        if not networks or limit_s <= 0 or not (timed or (names and scored)):
+            return None
+        data = [network.to_data() for network in networks]
+        score = {"networks": data[:scored], "data": self.data.model_dump(mode="json"), "names": names,
+                 "seed": self.settings.seed, "threads": self.threads, "device": self.settings.device}
+        measure = [{"networks": data, "target": target.model_dump(mode="json"), "budget_s": TIMING_S}
+                   for target in timed]
+        job = Job(kind="screen", threads=self.threads, deadline_s=limit_s,
+                  payload={"score": score if names and scored else None, "measure": measure})
+        return self.executor.submit(job).future.result()
+
+    def _joined(self, one: Screened, place: int, outcome: Outcome | None) -> Screened:
+        if outcome is None:
+            return one
+        if outcome.status != "ok" or outcome.result is None:
+            return one.model_copy(update={"unscored": {"screening": outcome.error[:200]}})
+        scores, unscored, latency = dict(one.scores), dict(one.unscored), dict(one.latency)
+        if place < len(outcome.result["scores"]):
+            for name, result in outcome.result["scores"][place].items():
+                if result["value"] is None:
+                    unscored[name] = result["problem"]
+                else:
+                    scores[name] = result["value"]
+        for key, found in outcome.result["latencies"].items():
+            if place < len(found) and "error" not in found[place]:
+                latency[key] = Latency.model_validate(found[place]).model_copy(update={"device": key})
+        return self._judged(one.model_copy(update={"scores": scores, "unscored": unscored, "latency": latency}))
+
+    def order(self, screened: Sequence[Screened]) -> list[int]:
+        """Returns the indices from best to worst by the space's default pair of proxies, ranked in this pool."""
+        return ranking([one.scores for one in screened], self._directions)
+
+    # -- training
+
+    def start(self, trial: Trial, rung: Rung, limit_s: float) -> Training:
+        """Starts a training of `trial`; see `Evaluator.start`.
+
+        Short and full trainings run a fixed number of epochs, the same for all. The final one anneals by time, so
+        that it uses the time it is given whatever the speed of the machine.
+        """
+        if trial.proposal.graph is None:
+            raise ValueError(f"trial {trial.n} has no graph to train")
+        payload: dict[str, Any] = {
+            "network": self.network(trial.proposal.graph).to_data(), "data": self.data.model_dump(mode="json"),
+            "seed": self.settings.seed, "metric": self.settings.metric, "device": self.settings.device,
+            "threads": self.threads, "epochs": self.plan.short_epochs, "fraction": self.plan.short_fraction}
+        if rung == "full":
+            payload |= {"epochs": self.plan.full_epochs, "fraction": 1.0}
+        elif rung == "final":
+            payload |= self._final(trial, limit_s)
+        handle = self.executor.submit(Job(kind="train", payload=payload, threads=self.threads,
+                                          deadline_s=max(0.5, limit_s)))
+        return Training(trial.n, rung, handle, self.root)
+
+    def _final(self, trial: Trial, limit_s: float) -> dict[str, Any]:
+        weights = self.root / "weights" / f"{trial.n}.safetensors"
+        weights.parent.mkdir(exist_ok=True)
+        return {"epochs": FINAL_EPOCHS, "fraction": 1.0, "time_limit_s": max(0.5, limit_s - KILL_S / 3),
+                "weights": str(weights), "test": True, "progress": str(self.root / "final.jsonl")}
+
+    def time_finalists(self, graphs: Sequence[ArchGraph], limit_s: float) -> dict[str, list[Latency | None]]:
+        """Returns latencies by target key, the networks timed in turn; only for targets that can be timed."""
+        timed = [target for target in self.targets if target.measurable]
+        if not timed or limit_s <= 0:
+            return {}
+        data = [self.network(graph).to_data() for graph in graphs]
+        measure = [{"networks": data, "target": target.model_dump(mode="json"), "budget_s": FINALIST_TIMING_S,
+                    "interleave": True} for target in timed]
+        outcome = self.executor.submit(Job(kind="screen", deadline_s=limit_s,
+                                           threads=self.threads, payload={"score": None, "measure": measure},
+                                           )).future.result()
+        if outcome.status != "ok" or outcome.result is None:
+            return {}
+        return {key: [None if "error" in one else Latency.model_validate(one).model_copy(update={"device": key})
+                      for one in found] for key, found in outcome.result["latencies"].items()}
+
+
+FINAL_EPOCHS: Final = 300
+"""Epochs after which more training of small networks brings nothing; the time given usually ends it earlier."""

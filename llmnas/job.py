@@ -1,0 +1,527 @@
+"""The main job inside one clock: plan, search, final training, test once, export, report. Also the Python API.
+
+>>> import llmnas
+>>> result = llmnas.run(data="digits", budget="2min", target="gpu", strategy="evolution")
+>>> print(result.test_score, result.directory)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+from llmnas.budget import Clock, make_plan, parse_duration
+from llmnas.data import DataRef, load, materialise, reopen, split
+from llmnas.errors import InputError, LlmnasError, ModelError, NoModelFound, RunError
+from llmnas.evaluate import Rungs
+from llmnas.executors import Executor, Job, LocalExecutor
+from llmnas.front import choose, front
+from llmnas.graph import ArchGraph
+from llmnas.latency import Target, parse_target
+from llmnas.records import (
+    Finished,
+    Measured,
+    Origin,
+    Plan,
+    Proposal,
+    Resumed,
+    RunStarted,
+    Selected,
+    Settings,
+    Stopped,
+    Trial,
+    Warned,
+)
+from llmnas.report.card import model_card
+from llmnas.report.console import open_console
+from llmnas.report.html import write_report
+from llmnas.search import Journal, Model, Search, train_one
+from llmnas.space import Space, load_space, parse_graph
+from llmnas.space.library import default_space
+from llmnas.store import RunState, RunStore, new_run_name, point_latest, read_run, to_json_file
+from llmnas.strategies import Setup, load_strategy
+
+PROBE_S: Final = 60.0
+EXPORT_S: Final = 20.0
+PERSON_ENDED: Final = ("interrupted", "stop_file")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave.
+
+    Attributes:
+        directory: The run's folder.
+        state: The run, folded from its log.
+    """
+
+    directory: Path
+    state: RunState
+
+    @property
+    def chosen(self) -> Trial | None:
+        """The chosen trial, or None."""
+        return self.state.trial(self.state.selected.n) if self.state.selected else None
+
+    @property
+    def test_score(self) -> float | None:
+        """Score on the test part, read once, after selection; None when there was no final training."""
+        final = self.chosen.trained.get("final") if self.chosen else None
+        return final.test_score if final else None
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the command line."""
+        if self.state.stopped and self.state.stopped.reason == "interrupted":
+            return 130
+        if self.chosen is None or self.chosen.best_rung is None:
+            return ModelError.exit_code if self._lost_model else NoModelFound.exit_code
+        return ModelError.exit_code if self._lost_model else 0
+
+    @property
+    def _lost_model(self) -> bool:
+        return bool(self.state.stopped and self.state.stopped.reason == "llm_failed")
+
+
+class Interrupts:
+    """Ctrl-C: the first asks to finish and report, the second leaves at once (`KeyboardInterrupt`)."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __call__(self) -> bool:
+        """Returns whether the person has asked to stop."""
+        return self._asked
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Takes SIGINT and SIGTERM over while the job runs, where that is possible (the main thread)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._heard) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _heard(self, *_: Any) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        print("\nstopping: finishing the report. Once more to leave now.", file=sys.stderr)  # noqa: T201
+
+
+def run(*, out: str | Path | None = None, progress: str = "quiet", budget: str | float | None = None,
+        target: str | tuple[str, ...] | list[str] | None = None, executor: Executor | str = "local",
+        argv: tuple[str, ...] = (), started_at: float | None = None, **options: Any) -> Result:
+    """Runs the main job and returns its result.
+
+    Args:
+        out: Run directory; a fresh one below ``runs/`` by default.
+        progress: ``live``, ``plain``, ``quiet``, ``json`` or ``auto``.
+        budget: A duration (``"30min"``) or seconds.
+        target: One or more targets.
+        executor: Runs the jobs: a name as on the command line, or an executor of your own.
+        argv: The command to record.
+        started_at: When the command began, on `time.monotonic`: the budget counts from there.
+        **options: The other fields of `Settings`, named as there.
+
+    Raises:
+        LlmnasError: Bad input, or a broken system; nothing that was paid for is lost.
+    """
+    if budget is not None:
+        options["budget_s"] = parse_duration(budget) if isinstance(budget, str) else float(budget)
+    if target is not None:
+        options["target"] = (target,) if isinstance(target, str) else tuple(target)
+    settings = Settings(**options, executor=executor if isinstance(executor, str) else type(executor).__name__)
+    directory = Path(out) if out else Path("runs") / new_run_name(settings.target[0], settings.strategy)
+    clock = Clock(settings.budget_s, used_s=monotonic() - started_at if started_at is not None else 0.0)
+    with RunStore(directory, create=True) as store:
+        point_latest(directory)
+        return _MainJob(store, settings, clock, progress, None if isinstance(executor, str) else executor).begin(argv)
+
+
+def resume(directory: str | Path, *, progress: str = "quiet", executor: Executor | None = None,
+           budget: str | float | None = None, **changes: Any) -> Result:
+    """Continues a run where it stopped: same plan, counters, clock and random state.
+
+    Args:
+        directory: The run's folder.
+        progress: As in `run`.
+        executor: As in `run`.
+        budget: A new budget for the whole run; it may only grow.
+        **changes: Settings that may change: ``max_evals``, ``max_usd``, ``max_tokens``, ``patience``.
+
+    Raises:
+        RunError: Not a run, in use, damaged, or a change that is not allowed.
+    """
+    with RunStore(Path(directory), create=False) as store:
+        settings = _changed(store.state, budget, changes)
+        if store.state.finished is not None and settings == store.state.settings:
+            return Result(store.directory, store.state)
+        clock = Clock(settings.budget_s, store.state.clock_s)
+        return _MainJob(store, settings, clock, progress, executor).proceed()
+
+
+def _changed(state: RunState, budget: str | float | None, changes: dict[str, Any]) -> Settings:
+    settings = state.settings
+    allowed = {"max_evals", "max_usd", "max_tokens", "patience"}
+    if foreign := sorted(set(changes) - allowed):
+        raise RunError(f"a resumed run cannot change {', '.join(foreign)}",
+                       f"it may change budget, {', '.join(sorted(allowed))}")
+    update = {name: value for name, value in changes.items() if value is not None}
+    if budget is not None:
+        seconds = parse_duration(budget) if isinstance(budget, str) else float(budget)
+        if seconds < settings.budget_s:
+            raise RunError(f"the budget may grow, not shrink: it is {settings.budget_s:g} s, asked for {seconds:g} s")
+        update["budget_s"] = seconds
+    return settings.model_copy(update=update)
+
+
+class _MainJob:
+    """One run of the main job."""
+
+    def __init__(self, store: RunStore, settings: Settings, clock: Clock, progress: str,
+                 executor: Executor | None) -> None:
+        self.store, self.settings, self.clock = store, settings, clock
+        self.console = open_console(progress)
+        self.journal = Journal(store, clock, self.console)
+        self.interrupts = Interrupts()
+        self.exits = ExitStack()
+        self.executor = executor or self.exits.enter_context(LocalExecutor(logs=store.directory / "jobs"))
+
+    @property
+    def state(self) -> RunState:
+        return self.store.state
+
+    # -- the two ways in
+
+    def begin(self, argv: tuple[str, ...]) -> Result:
+        """Prepares a new run and carries it out."""
+        with self.exits, self.interrupts.listening():
+            dataset = load(self.settings.data, self.settings.seed)
+            self.data = materialise(dataset, split(dataset, self.settings.seed), self.store.directory / "data")
+            self.settings = self.settings.model_copy(update={"space": self._space_name()})
+            self.journal.emit(RunStarted(
+                run=self.store.directory.name, settings=self.settings, plan=self._plan(), task=self._task(),
+                environment=self.machine, model=self.model.name if self.model else None, argv=argv))
+            self._announce()
+            return self._carry_out()
+
+    def proceed(self) -> Result:
+        """Opens a run that was stopped and carries on."""
+        with self.exits, self.interrupts.listening():
+            self.data = self._reopened()
+            (self.store.directory / "STOP").unlink(missing_ok=True)
+            self.journal.emit(Resumed(settings=self.settings, lost_s=0.0))
+            self.console.started(self.state)
+            return self._carry_out()
+
+    def _reopened(self) -> DataRef:
+        folder = self.store.directory / "data"
+        if (folder / "train_x.npy").exists():
+            return reopen(folder)
+        dataset = load(self.settings.data, self.settings.seed)
+        data = materialise(dataset, split(dataset, self.settings.seed), folder)
+        if data.digests != self.state.begun.task["digests"]:
+            raise RunError(f"the data {self.settings.data!r} changed since this run started",
+                           "restore them, or start a new run")
+        return data
+
+    def _announce(self) -> None:
+        self.console.started(self.state)
+        for message in self._warnings():
+            self.journal.emit(Warned(message=message))
+
+    def _warnings(self) -> Iterator[str]:
+        if self.state.plan.warning:
+            yield self.state.plan.warning
+        if self.model is not None and self.model.offline:
+            yield ("no language model is configured: the mock answers in its place, by code. Its results say nothing "
+                   "about language models.")
+        if self.model is not None:
+            yield from self.model.take_notices()
+        for target in self.targets:
+            if not target.measurable:
+                yield f"target {target.key}: {target.reason}; its latency is analytic, not measured"
+
+    # -- preparation
+
+    @cached_property
+    def machine(self) -> dict[str, Any]:
+        """What the machine has."""
+        outcome = self.executor.submit(Job(kind="probe", deadline_s=PROBE_S)).future.result()
+        if outcome.status != "ok" or outcome.result is None:
+            raise LlmnasError(f"torch cannot be started: {outcome.error}", "run `llmnas doctor`")
+        return outcome.result
+
+    @cached_property
+    def space(self) -> Space:
+        """The search space; it must fit the data."""
+        space = load_space(self.settings.space)
+        wanted = "sequence" if len(self.data.shape) == 2 else "image"
+        if space.spec.input != wanted:
+            raise InputError(f"space {space.name!r} is for {space.spec.input} data; {self.data.name!r} has shape "
+                             f"{list(self.data.shape)}", f"use --space {default_space(self.data.shape)}")
+        return space
+
+    def _space_name(self) -> str:
+        return default_space(self.data.shape) if self.settings.space == "auto" else self.settings.space
+
+    @cached_property
+    def targets(self) -> list[Target]:
+        """The targets; the first is judged by."""
+        gpus = self.machine["gpus"]
+        return [parse_target(spec, bool(gpus), gpus[0] if gpus else "") for spec in self.settings.target]
+
+    @cached_property
+    def model(self) -> Any:
+        """The language model, when the strategy uses one."""
+        if not getattr(load_strategy(self.settings.strategy), "uses_model", False):
+            return None
+        from llmnas.llm import open_model
+
+        model = open_model(self.settings.llm, base_url=self.settings.base_url, structured=self.settings.structured,
+                           temperature=self.settings.temperature, run_dir=self.store.directory,
+                           memory=self.store.directory / "endpoints.json")
+        self.exits.callback(model.close)
+        if self.settings.max_usd is not None and not model.priced:
+            raise InputError(f"--max-usd cannot be kept: the price of {model.name} is unknown",
+                             "give a price table in $LLMNAS_PRICES, or use --max-tokens")
+        return model
+
+    def _plan(self) -> Plan:
+        designs = self.space.prior()
+        reference = self.space.network(designs[len(designs) // 2], self.data.shape, self.data.classes)
+        from llmnas.train import recipe_for
+
+        batch = recipe_for(self.data, self.data.sizes["train"]).batch
+        return make_plan(self.settings, reference, self.data.sizes["train"], batch, self._device_kind(),
+                         self.machine["cores"], any(target.measurable for target in self.targets),
+                         self.model is not None)
+
+    def _device_kind(self) -> str:
+        if self.settings.device == "auto":
+            return "cuda" if self.machine["gpus"] else "cpu"
+        return "cpu" if self.settings.device == "cpu" else "cuda"
+
+    def _task(self) -> dict[str, Any]:
+        data = self.data
+        return {"name": data.name, "shape": list(data.shape), "classes": data.classes, "sizes": data.sizes,
+                "digests": data.digests, "split_seed": data.seed, "metric": self.settings.metric}
+
+    # -- carrying out
+
+    def _carry_out(self) -> Result:
+        evaluator = Rungs(self.executor, self.space, self.data, self.settings, self.state.plan, self.targets,
+                          max(1, self.machine["cores"] // self.settings.workers), self.store.directory.resolve())
+        stopped = self.state.stopped or self._search(evaluator)
+        if stopped.reason not in PERSON_ENDED:
+            self._conclude(evaluator, stopped)
+        else:
+            self._select(evaluator)
+        files = self._artefacts(evaluator)
+        self.journal.emit(Finished(files=files, seconds=self.clock.t()))
+        write_report(self.state, self.store.directory, self._chosen_network(evaluator))
+        self.console.close(self.state)
+        return Result(self.store.directory, self.state)
+
+    def _search(self, evaluator: Rungs) -> Stopped:
+        setup = Setup(space=self.space, settings=self.settings, shape=self.data.shape, classes=self.data.classes,
+                      device=self.targets[0].key, task=self._task(), model=self.model, prompts=self._prompts())
+        strategy = load_strategy(self.settings.strategy)(setup)
+        return Search(self.journal, self.space, self.data.shape, self.data.classes, strategy, evaluator,
+                      start=self._start(), model=self._calls(), interrupted=self.interrupts).run()
+
+    def _prompts(self) -> Any:
+        if self.model is None:
+            return None
+        from llmnas.prompts import load_prompt
+
+        return load_prompt(self.settings.prompt)
+
+    def _calls(self) -> Model:
+        from llmnas.llm.cassette import CallRecord
+
+        def path(call: str) -> Path:
+            return self.store.path("calls", f"{call}.json")
+
+        def reply(call: str) -> Any | None:
+            return CallRecord.read(path(call)) if path(call).is_file() else None
+
+        def save(record: CallRecord) -> str:
+            record.write(path(record.call))
+            return f"calls/{record.call}.json"
+
+        return Model(reply=reply, save=save)
+
+    def _start(self) -> list[Proposal]:
+        return [Proposal(graph=graph, raw=None, origin=Origin(strategy="person", operator="start", step=0))
+                for graph in start_graphs(self.settings.start, self.space, self.data)]
+
+    def _conclude(self, evaluator: Rungs, stopped: Stopped) -> None:
+        self._full_rung(evaluator)
+        chosen = self._select(evaluator)
+        if chosen is None or "final" in chosen.trained:
+            return
+        left = self.settings.budget_s - self.state.plan.wrap_s - self.clock.t()
+        if stopped.reason != "budget" and self.settings.max_evals is not None and self.settings.strategy != "none":
+            left = min(left, self.state.plan.final_s)
+        train_one(self.journal, evaluator, chosen, "final", max(1.0, left), "final training of trial " + str(chosen.n),
+                  self.interrupts)
+
+    def _full_rung(self, evaluator: Rungs) -> None:
+        """Trains the best few longer, each equally, so that the choice rests on more than a short training."""
+        plan = self.state.plan
+        ranked = sorted((trial for trial in self.state.trained() if not trial.violates),
+                        key=lambda trial: (-(trial.score or 0.0), trial.n))[:plan.finalists]
+        end = self.settings.budget_s - plan.wrap_s - plan.final_s
+        for trial in ranked:
+            left = end - self.clock.t()
+            if len(ranked) > 1 and "full" not in trial.trained and left > plan.full_s / 10 and not self.interrupts():
+                train_one(self.journal, evaluator, trial, "full", left, f"full training of finalist {trial.n}",
+                          self.interrupts)
+
+    def _select(self, evaluator: Rungs) -> Trial | None:
+        """Times the front anew, chooses, and writes the choice down."""
+        if self.state.selected is not None:
+            return self.state.trial(self.state.selected.n)
+        device = self.targets[0].key
+        self._time_again(evaluator, front(self.state.trials, device)[-5:])
+        chosen, why = choose(self.state.trials, self.settings, device)
+        if chosen is None:
+            chosen, why = self._untrained_choice()
+        if chosen is None:
+            return None
+        members = tuple(trial.n for trial in front(self.state.trials, device))
+        self.journal.emit(Selected(n=chosen.n, why=why, front=members))
+        return chosen
+
+    def _untrained_choice(self) -> tuple[Trial | None, str]:
+        """Returns the best-ranked valid trial when no training gave a score in time."""
+        valid = [trial for trial in self.state.trials if trial.rank is not None]
+        if not valid:
+            return None, ""
+        return min(valid, key=lambda trial: (bool(trial.violates), trial.rank or 0, trial.n)), (
+            "no training gave a score in time; this is the best by proxies")
+
+    def _time_again(self, evaluator: Rungs, trials: list[Trial]) -> None:
+        """Measures finalists longer and in turn: choosing by quick timings selects their errors."""
+        graphs = [trial.proposal.graph for trial in trials if trial.proposal.graph is not None]
+        self.journal.tick("timing the finalists")
+        for latencies in evaluator.time_finalists(graphs, self.state.plan.wrap_s + self.state.plan.final_s / 4).values():
+            for trial, found in zip(trials, latencies, strict=True):
+                if found is not None:
+                    self.journal.emit(Measured(n=trial.n, latency=found))
+
+    def _chosen_network(self, evaluator: Rungs) -> Any:
+        graph = self._chosen_graph()
+        return evaluator.network(graph) if graph is not None else None
+
+    def _chosen_graph(self) -> ArchGraph | None:
+        return self.state.trial(self.state.selected.n).proposal.graph if self.state.selected else None
+
+    # -- artefacts
+
+    def _artefacts(self, evaluator: Rungs) -> dict[str, str]:
+        """Writes graph, code, weights, model card and split ids; clears the copied data."""
+        files = {"report": "report.html", "events": "events.jsonl"}
+        graph = self._chosen_graph()
+        if graph is not None and self.state.selected is not None:
+            files |= export_trial(self.executor, self.store.directory, self.state, self.data, evaluator, ("torch",))
+        to_json_file(self.store.directory / "run.json", self.state.begun.model_dump(mode="json"))
+        if self.state.stopped is None or self.state.stopped.reason not in PERSON_ENDED:
+            for part in (self.store.directory / "data").glob("**/*.npy"):
+                part.unlink()
+        return files
+
+
+def export_trial(executor: Executor, directory: Path, state: RunState, data: DataRef, evaluator: Rungs,
+                 formats: tuple[str, ...]) -> dict[str, str]:
+    """Writes the chosen trial's artefacts to ``best/`` and returns their paths relative to the run.
+
+    Raises:
+        LlmnasError: The export itself broke; single formats that fail are warnings in its result.
+    """
+    if state.selected is None:
+        raise NoModelFound("this run has not chosen an architecture yet", "let it end, or `llmnas resume` it")
+    trial = state.trial(state.selected.n)
+    graph = trial.proposal.graph
+    if graph is None:
+        raise NoModelFound(f"trial {trial.n} has no graph")
+    best = directory / "best"
+    best.mkdir(exist_ok=True)
+    final = trial.trained.get("final")
+    weights = str((directory / final.weights).resolve()) if final and final.weights else None
+    payload = {"network": evaluator.network(graph).to_data(), "weights": weights, "directory": str(best.resolve()),
+               "formats": list(formats), "graph": graph.model_dump(mode="json", exclude_none=True),
+               "meta": export_meta(state, trial, data)}
+    outcome = executor.submit(Job(kind="export", payload=payload, deadline_s=EXPORT_S * 6,
+                                  )).future.result()
+    if outcome.status != "ok" or outcome.result is None:
+        raise LlmnasError(f"export failed: {outcome.error}", "the weights are in weights/; try `llmnas export` again")
+    (best / "README.md").write_text(model_card(state), encoding="utf-8")
+    return {name: os.path.relpath(best / Path(path).name, directory)
+            for name, path in outcome.result["files"].items()} | {"card": "best/README.md"}
+
+
+def export_meta(state: RunState, trial: Trial, data: DataRef) -> dict[str, Any]:
+    """Returns what every artefact says about itself."""
+    final = trial.trained.get("final") or trial.best_rung
+    return {"run": state.begun.run, "trial": trial.n, "key": trial.key, "data": data.name,
+            "class_names": list(data.class_names), "shape": list(data.shape), "mean": list(data.mean),
+            "std": list(data.std), "metric": final.metric if final else None,
+            "val_score": final.val_score if final else None, "test_score": final.test_score if final else None,
+            "latency": {key: one.model_dump(mode="json") for key, one in trial.latency.items()},
+            "params": trial.counts.params if trial.counts else None,
+            "macs": trial.counts.macs if trial.counts else None, "mock_llm": state.offline}
+
+
+def start_graphs(file: str | None, space: Space, data: DataRef) -> list[ArchGraph]:
+    """Returns the person's own graphs in a JSON file: one graph or a list of them.
+
+    Raises:
+        InputError: The file cannot be read, or a graph is not legal; every issue is named.
+    """
+    if file is None:
+        return []
+    import json
+
+    try:
+        value = json.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: not a JSON file of graphs: {error}", "see docs/graphs.md for the form") from None
+    graphs = []
+    for item in value if isinstance(value, list) else [value]:
+        body = {key: part for key, part in item.items() if key != "meta"} if isinstance(item, dict) else item
+        graph, issues = parse_graph(body, space.name)
+        issues = issues or (space.validate(graph, data.shape, data.classes) if graph else [])
+        if graph is None or issues:
+            raise InputError(f"{file}: " + "; ".join(map(str, issues)))
+        graphs.append(graph)
+    return graphs
+
+
+def rebuild(directory: Path) -> tuple[RunState, Callable[[Executor], tuple[DataRef, Rungs]]]:
+    """Returns a finished run and a function that makes its evaluator again, for exports after the run."""
+    state = read_run(directory)
+
+    def make(executor: Executor) -> tuple[DataRef, Rungs]:
+        data = reopen(directory / "data")
+        gpus = state.begun.environment.get("gpus") or []
+        targets = [parse_target(spec, bool(gpus), gpus[0] if gpus else "") for spec in state.settings.target]
+        return data, Rungs(executor, load_space(state.settings.space), data, state.settings, state.plan, targets, 1,
+                           directory.resolve())
+
+    return state, make

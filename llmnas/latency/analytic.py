@@ -1,0 +1,157 @@
+"""Latency without a device: launches, arithmetic and memory traffic, added up kernel by kernel.
+
+    t = c0 + sum over kernels of max(o, floor + max(FLOP / (e * peak), bytes / (b * bandwidth)))
+
+Small networks in an eager framework wait for the host, so *o*, the cost of launching an operator, decides their
+latency and not their FLOPs. *o* belongs to the host and the framework, not to the GPU: it is a setting of its own.
+
+Checked against HELP's measurements of NAS-Bench-201 and FBNet at batch 1 (arXiv 2106.08630): the order of networks is
+right (Spearman .93 to .99 on three GPUs), milliseconds are not better than a factor of about 1.5 either way. On CPUs
+depth-wise convolutions are ordered badly (.47 to .75 for FBNet on Xeons).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import exp, sqrt
+from typing import Final, NamedTuple
+
+from llmnas.latency.datasheet import Datasheet, datasheet
+from llmnas.latency.kernels import Kernel, KernelClass, kernels
+from llmnas.latency.target import Target
+from llmnas.network import Network
+from llmnas.records import Latency
+
+Z90: Final = 1.645  # half width of a 90 % interval in standard deviations
+
+
+class Host(NamedTuple):
+    """Cost of launching one operator, in µs, by what is launched.
+
+    Attributes:
+        heavy: Convolutions and linear layers.
+        norm: Norms.
+        light: Everything else.
+        sigma: Standard deviation of their logarithm; they move together.
+        source: Where the figures come from.
+    """
+
+    heavy: float
+    norm: float
+    light: float
+    sigma: float
+    source: str
+
+
+TORCH_2020: Final = Host(60, 35, 20, .5, "fitted: HELP, NAS-Bench-201 on a GTX 1080 Ti, batch 1, eager torch of 2020")
+PRESENT: Final = Host(25, 15, 8, .7, "guess: eager torch >= 2, desktop host, a factor of 2 either way, not measured")
+PRESENT_CPU: Final = Host(12, 10, 4, .7, "guess: eager torch >= 2 running on a desktop CPU, not measured")
+GRAPH: Final = Host(2.5, 2.5, 2.5, .5, "from memory: unverified: a kernel inside a CUDA graph")
+COMPILED: Final = Host(10, 10, 6, .9, "guess: a compiled runtime, not measured")
+
+# Fractions of the nominal peak and bandwidth. GPU: fitted like TORCH_2020; pooling at .3 because an average pool that
+# leaves padding out runs far below the bandwidth on Pascal and Turing (batch 256). CPU: guesses for one thread.
+GPU_FLOP: Final[Mapping[KernelClass, float]] = {"conv": .5, "grouped": .1, "linear": .5}
+CPU_FLOP: Final[Mapping[KernelClass, float]] = {"conv": .5, "grouped": .05, "linear": .3, "pool": .02}
+BANDWIDTH: Final = .7
+POOL_BANDWIDTH: Final = .3
+FLOOR_US: Final = {"gpu": 3.0, "cpu": 0.0}  # an empty kernel on the GPU
+START_MS: Final = {"gpu": .3, "cpu": .02}  # c0: input, first launch, synchronisation
+
+# Standard deviations of the logarithm: of rates, and of everything together. The last is larger on CPUs, whose vector
+# units, caches and libraries differ more than those of GPUs.
+SIGMA_RATE: Final = .35
+SIGMA_SCALE: Final = {"gpu": .4, "cpu": .6}
+
+
+def predict(network: Network, target: Target, host: Host | None = None) -> Latency:
+    """Returns the expected latency with a 90 % interval, without running anything.
+
+    Args:
+        network: What to time.
+        target: Where it would run.
+        host: Launch costs; None takes the prior for the target's runtime with a present framework.
+
+    Returns:
+        Milliseconds per batch, ``source="analytic"``. Constrain by rank rather than by these milliseconds.
+    """
+    sheet = datasheet(target.device)
+    host = host or _host(target)
+    launching, working = _parts(network, target, sheet, host)
+    ms = START_MS[target.kind] + launching + working
+    # first-order propagation: launch costs move together, and so do rates; both are independent of the overall scale
+    sigma = sqrt(SIGMA_SCALE[target.kind] ** 2 + (host.sigma * launching / ms) ** 2 + (SIGMA_RATE * working / ms) ** 2)
+    spread = exp(Z90 * sigma)
+    return Latency(ms=ms, low=ms / spread, high=ms * spread, device=target.device, batch=target.batch,
+                   runtime=target.runtime, source="analytic")
+
+
+def breakdown(network: Network, target: Target, host: Host | None = None) -> dict[str, float]:
+    """Returns the expected milliseconds per graph node, all repeats of a cell included; the skeleton's is ``""``."""
+    sheet, launch = datasheet(target.device), host or _host(target)
+    shares: dict[str, float] = {}
+    for kernel in kernels(network, target.runtime):
+        node = network.layers[kernel.layer].node
+        shares[node] = shares.get(node, 0.0) + max(_times(kernel, target, sheet, launch))
+    return shares
+
+
+def _parts(network: Network, target: Target, sheet: Datasheet, host: Host) -> tuple[float, float]:
+    """Returns the milliseconds of kernels that wait for the host, and of kernels that work longer than that."""
+    launching = working = 0.0
+    for kernel in kernels(network, target.runtime):
+        launch, work = _times(kernel, target, sheet, host)
+        if launch >= work:
+            launching += launch
+        else:
+            working += work
+    return launching, working
+
+
+def _times(kernel: Kernel, target: Target, sheet: Datasheet, host: Host) -> tuple[float, float]:
+    """Returns the milliseconds to launch a kernel and the milliseconds it works.
+
+    On a GPU the host launches the next kernel while this one works, so the longer counts. A CPU does both itself.
+    """
+    scale = sheet.host_overhead.value if sheet.host_overhead else 1.0
+    launch = scale * (host.norm if kernel.kind == "norm" else
+                      host.heavy if kernel.kind in {"conv", "grouped", "linear"} else host.light) / 1e3
+    flop_ms = kernel.flops * target.batch / (_rate(kernel.kind, target, sheet) * 1e9)
+    size = 2 if target.dtype == "fp16" else 4
+    moved = size * (kernel.values * target.batch + kernel.weights)
+    work = FLOOR_US[target.kind] / 1e3 + max(flop_ms, moved / (_bandwidth(kernel.kind, sheet) * 1e6))
+    return (launch, work) if target.kind == "gpu" else _in_turn(launch, work)
+
+
+def _in_turn(launch: float, work: float) -> tuple[float, float]:
+    return (launch + work, 0.0) if launch >= work else (0.0, launch + work)
+
+
+def _rate(kind: KernelClass, target: Target, sheet: Datasheet) -> float:
+    """Returns the expected rate in TFLOP/s."""
+    if target.kind == "cpu":
+        return CPU_FLOP.get(kind, .1) * sheet.peak.value / 1e3 * target.threads
+    nominal = {"fp32": None, "tf32": sheet.tf32_tflops, "fp16": sheet.fp16_tflops}[target.dtype]
+    peak = max(sheet.peak.value, nominal.value if nominal else 0.0)  # slow half precision falls back to fp32
+    achieved = sheet.achieved_conv if kind == "conv" else None
+    if kind in {"conv", "linear"} and achieved is None:
+        achieved = sheet.achieved_linear  # tells of a low power limit
+    usual = GPU_FLOP.get(kind, 1.0)
+    if achieved is None:
+        return usual * peak
+    return (achieved.value if kind == "linear" else min(usual, achieved.value)) * peak
+
+
+def _bandwidth(kind: KernelClass, sheet: Datasheet) -> float:
+    """Returns the expected bandwidth in GB/s."""
+    if kind == "pool":
+        return POOL_BANDWIDTH * sheet.bandwidth_gbs.value
+    return (sheet.achieved_bandwidth.value if sheet.achieved_bandwidth else BANDWIDTH) * sheet.bandwidth_gbs.value
+
+
+def _host(target: Target) -> Host:
+    if target.runtime == "compiled":
+        return COMPILED
+    if target.runtime == "cudagraph":
+        return GRAPH
+    return PRESENT if target.kind == "gpu" else PRESENT_CPU

@@ -1,0 +1,36 @@
+"""The block: the one fenced JSON object in a prompt that holds all of its facts in a form code can read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from llmnas.llm.base import Message
+
+_BLOCK: Final = re.compile(r"^```json[ \t]*\r?\n(.*?)\r?\n```[ \t]*$", re.DOTALL | re.MULTILINE)
+
+
+def blocks_in(text: str) -> list[str]:
+    """Returns the JSON text of every fenced block."""
+    return _BLOCK.findall(text)
+
+
+def read_block(messages: Sequence[Message]) -> dict[str, Any] | None:
+    """Returns the block of the last user message that has exactly one, None when there is none."""
+    for message in reversed(messages):
+        found = blocks_in(message.content) if message.role == "user" else []
+        if len(found) == 1:
+            try:
+                value = json.loads(found[0])
+            except ValueError:
+                return None
+            return value if isinstance(value, dict) else None
+    return None
+
+
+def role_of(messages: Sequence[Message]) -> str:
+    """Returns the role a prompt asks for, empty when it has no block."""
+    role = (read_block(messages) or {}).get("role")
+    return role if isinstance(role, str) else ""

@@ -1,0 +1,243 @@
+"""``mock[:SEED]``: a model made of code, for working offline and for tests.
+
+It sees exactly what a language model would see and reads only the block of the prompt. It answers with known-good
+designs, then with edits and crossovers of the exemplars; dials make it as unreliable as wished.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
+
+from pydantic import Field
+
+from llmnas.graph import ATTRIBUTES, Frozen
+from llmnas.llm.base import Attempt, ChatModel, JsonSchema, Message, OutOfTime, Reply
+from llmnas.llm.block import read_block
+from llmnas.llm.mock_dag import DagSpace
+from llmnas.llm.mock_rules import rules_from
+from llmnas.llm.mock_slots import JsonNode, SlotSpace, spread
+from llmnas.llm.retry import Clock, Sleep
+from llmnas.records import Usage
+
+LATE_S: Final = 5.0
+_REFUSAL: Final = "I am sorry, but I cannot help with that."
+Share = Annotated[float, Field(ge=0, le=1)]
+Made = tuple[str, list[JsonNode], str]  # rationale, nodes, output
+
+
+class Dials(Frozen):
+    """How unreliable the mock is, each a probability.
+
+    Attributes:
+        invalid: A proposal breaks a rule of the space.
+        duplicate: A proposal repeats an exemplar or an earlier one.
+        truncated: A reply loses its end.
+        refused: A reply is a polite refusal.
+        late: A reply comes after the deadline.
+    """
+
+    invalid: Share = 0.0
+    duplicate: Share = 0.0
+    truncated: Share = 0.0
+    refused: Share = 0.0
+    late: Share = 0.0
+
+
+class MockModel(ChatModel):
+    """Answers propose, repair and reflect prompts; the same prompt and seeds give the same answer.
+
+    Args:
+        seed: Seed of the mock itself.
+        dials: How unreliable it is.
+        clock: Monotonic seconds.
+        sleep: Waits, for late replies only.
+    """
+
+    offline = True
+    priced = True  # it costs nothing, which is known
+
+    def __init__(self, seed: int = 0, dials: Dials | None = None, *, clock: Clock = time.monotonic,
+                 sleep: Sleep = time.sleep) -> None:
+        self.name = f"mock:{seed}"
+        self.reason = ""
+        self.dials = dials or Dials()
+        self.instant = self.dials.late == 0
+        self._seed = seed
+        self._clock, self._sleep = clock, sleep
+
+    def chat(self, messages: Sequence[Message], schema: JsonSchema | None, seed: int,
+             deadline: float | None = None) -> Reply:
+        """Returns an answer in the wire form; see `ChatModel.chat`."""
+        rng = random.Random(f"{self._seed}:{seed}")
+        if deadline is not None and self._clock() >= deadline:
+            raise OutOfTime("no time left to ask the mock")
+        waited = self._be_late(rng, deadline)
+        block = read_block(messages)
+        text, finish = json.dumps(_answer(block, schema, rng, self.dials)), "stop"
+        if rng.random() < self.dials.refused:
+            text, finish = _REFUSAL, "refusal"
+        elif rng.random() < self.dials.truncated:
+            text, finish = text[:int(len(text) * rng.uniform(0.3, 0.95))], "length"
+        usage = Usage(attempts=1, input_tokens=sum(len(message.content) for message in messages) // 4,
+                      cached_tokens=0, output_tokens=len(text) // 4, reasoning_tokens=0, usd=0.0, seconds=waited)
+        return Reply(text=text, usage=usage, finish=finish, mode="mock", model=self.name,
+                     attempts=(Attempt(status="ok", mode="mock", usage=usage),))
+
+    def _be_late(self, rng: random.Random, deadline: float | None) -> float:
+        """Waits when this reply is a late one; returns the seconds."""
+        if rng.random() >= self.dials.late:
+            return 0.0
+        if deadline is None:
+            self._sleep(LATE_S)
+            return LATE_S
+        left = max(deadline - self._clock(), 0.0)
+        self._sleep(left)
+        raise OutOfTime("no reply before the deadline", usage=Usage(attempts=1, seconds=left))
+
+
+def _answer(block: Mapping[str, Any] | None, schema: JsonSchema | None, rng: random.Random,
+            dials: Dials) -> dict[str, Any]:
+    if block is None:
+        return {"proposals": []}
+    if block.get("role") == "reflect":
+        return {"rules": rules_from(block.get("trials") or [])}
+    count = len(block.get("invalid") or ()) if block.get("role") == "repair" else int(block.get("count") or 1)
+    made = _from_dag(block, count, rng) if block.get("topology") == "dag" else _from_slots(block, count, rng)
+    names = _attribute_names(block, schema)
+    wire = [{"rationale": why, "nodes": [_wire_node(node, names) for node in nodes], "output": output}
+            for why, nodes, output in made]
+    return {"proposals": _turned(wire, block, names, rng, dials)}
+
+
+def _from_slots(block: Mapping[str, Any], count: int, rng: random.Random) -> list[Made]:
+    space = SlotSpace(block)
+    parents = [(found, item) for item in _exemplars(block) if (found := space.read(item["nodes"])) is not None]
+    fresh = spread(space.sizes, count, rng)
+    broken = [space.read(_nodes(item)) for item in block.get("invalid") or ()]
+    seen = [design for design, _ in parents]
+    made: list[Made] = []
+    for index in range(count):
+        design, why = fresh[index], "Known-good design of this size."
+        if index < len(broken) and (mended := broken[index]) is not None:
+            # Legal values already: then the fault lies in how they go together, and one step away may not have it.
+            same = space.nodes(mended) == _bare(_nodes(block["invalid"][index]))
+            design, why = space.edited(mended, rng) if same else mended, "Values moved to legal ones."
+        elif parents and rng.random() < 0.7:
+            parent, item = _parent(parents, rng)
+            if len(parents) > 1 and rng.random() < 0.3:
+                other, _ = rng.choice(parents)
+                design, why = space.crossed(parent, other, rng), f"Cross of trial {item['trial']} with another."
+            else:
+                design, why = space.edited(parent, rng, rng.choice((1, 1, 2))), f"Edit of trial {item['trial']}."
+        for _ in range(20):  # a small space may have nothing new
+            if design not in seen:
+                break
+            design = space.edited(design, rng)
+        seen.append(design)
+        made.append((why, space.nodes(design), space.output))
+    return made
+
+
+def _from_dag(block: Mapping[str, Any], count: int, rng: random.Random) -> list[Made]:
+    space = DagSpace(block)
+    parents = [((_bare(item["nodes"]), item["output"]), item) for item in _exemplars(block)
+               if space.fits(item["nodes"])]
+    seen = [graph[0] for graph, _ in parents]
+    made: list[Made] = []
+    for fresh in spread(space.sizes, count, rng):
+        # A broken graph is replaced: mending one takes more understanding than a mock has.
+        nodes, output, why = fresh, fresh[-1]["id"], "Known-good design of this size."
+        if parents and rng.random() < 0.7:
+            (nodes, output), item = _parent(parents, rng)
+            nodes, output = space.edited(nodes, output, rng)
+            why = f"Edit of trial {item['trial']}."
+        for _ in range(20):
+            if nodes not in seen:
+                break
+            nodes, output = space.edited(nodes, output, rng)
+        seen.append(nodes)
+        made.append((why, list(nodes), output))
+    return made
+
+
+def _exemplars(block: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Returns the exemplars within the limits, best first; all of them when none is."""
+    found = [item for item in block.get("exemplars") or () if item.get("nodes")]
+    limits = block.get("limits") or {}
+
+    def within(item: Mapping[str, Any]) -> bool:
+        pairs = ((item.get(name.removeprefix("max_")), top) for name, top in limits.items() if name.startswith("max_"))
+        return all(value is None or top is None or value <= top for value, top in pairs)
+
+    return sorted([item for item in found if within(item)] or found, key=lambda item: -(item.get("score") or 0.0))
+
+
+def _parent(parents: Sequence[tuple[Any, Mapping[str, Any]]], rng: random.Random) -> tuple[Any, Mapping[str, Any]]:
+    return rng.choices(parents, weights=[1 / (rank + 1) for rank in range(len(parents))])[0]
+
+
+def _nodes(invalid: Mapping[str, Any]) -> Any:
+    proposal = invalid.get("proposal")
+    return proposal.get("nodes") if isinstance(proposal, dict) else None
+
+
+def _bare(nodes: Any) -> Any:
+    """Returns wire nodes without the attributes that are null."""
+    if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
+        return nodes
+    return [{name: value for name, value in node.items() if value is not None} for node in nodes]
+
+
+def _attribute_names(block: Mapping[str, Any], schema: JsonSchema | None) -> list[str]:
+    """Returns the attributes every node has on the wire: those of the schema, else those of the block."""
+    try:
+        proposal = (schema or {})["properties"]["proposals"]["items"]
+        return [name for name in proposal["properties"]["nodes"]["items"]["properties"]
+                if name not in ("id", "op", "inputs")]
+    except (KeyError, TypeError):
+        pass
+    tables = [attributes for slot in block.get("slots") or () for attributes in slot["choices"].values()]
+    tables += [op.get("attributes") or {} for op in (block.get("ops") or {}).values() if isinstance(op, dict)]
+    tables += [{k: v for k, v in node.items() if k in ATTRIBUTES} for node in block.get("fixed") or ()]
+    return [name for name in ATTRIBUTES if any(name in table for table in tables)]
+
+
+def _wire_node(node: JsonNode, names: Sequence[str]) -> JsonNode:
+    return {"id": node["id"], "op": node["op"], "inputs": list(node["inputs"]),
+            **{name: node.get(name) for name in names}}
+
+
+def _turned(wire: list[dict[str, Any]], block: Mapping[str, Any], names: Sequence[str], rng: random.Random,
+            dials: Dials) -> list[dict[str, Any]]:
+    """Returns the proposals with duplicates and faults where the dials want them."""
+    earlier = [{"rationale": "Repeats an exemplar.", "nodes": [_wire_node(node, names) for node in item["nodes"]],
+                "output": item["output"]} for item in _exemplars(block) if item.get("output")]
+    turned: list[dict[str, Any]] = []
+    for item in wire:
+        roll, again = rng.random(), rng.random()
+        known = [*earlier, *turned]
+        if roll < dials.invalid:
+            turned.append(_spoilt(item, rng))
+        else:
+            turned.append(rng.choice(known) if known and again < dials.duplicate else item)
+    return turned
+
+
+def _spoilt(item: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+    """Returns the proposal with one of the faults real models make."""
+    nodes = [dict(node) for node in item["nodes"]]
+    at = rng.randrange(len(nodes))
+    fault = rng.randrange(4)
+    if fault == 0:
+        nodes[at]["op"] = "conv_9x9_magic"
+    elif fault == 1:
+        nodes[at]["inputs"] = ["nowhere"]
+    elif fault == 2:
+        nodes[at]["inputs"] = [nodes[at]["id"]]
+    else:
+        nodes.append(dict(nodes[at]))
+    return {**item, "nodes": nodes}

@@ -1,0 +1,150 @@
+"""`open_model`: from a spec such as ``openai:NAME`` or ``mock:7`` to a model."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from llmnas.errors import InputError, ModelError, nearest
+from llmnas.llm.base import ChatModel
+from llmnas.llm.local import LocalModel
+from llmnas.llm.manual import ManualModel
+from llmnas.llm.mock import Dials, MockModel
+from llmnas.llm.modes import ModeMemory
+from llmnas.llm.openai_chat import DEFAULT_URL, OpenAIChat
+from llmnas.llm.prices import user_prices
+from llmnas.llm.replay import ReplayModel
+from llmnas.llm.retry import Clock, Sleep
+
+SPECS: Final = {
+    "auto": "the endpoint that is configured, else the mock",
+    "openai:NAME": "any OpenAI-compatible endpoint (OPENAI_API_KEY, OPENAI_BASE_URL or --base-url)",
+    "local:FILE.gguf": "a model file, served inside this process (llmnas[local])",
+    "replay:RUN": "the logged replies of an earlier run",
+    "manual[:DIR]": "prompts and replies as files; a person or another program answers",
+    "mock[:SEED][,invalid=0.2,…]": "no model: code that answers the same prompts, offline",
+}
+_KINDS: Final = [spec.partition(":")[0].partition("[")[0] for spec in SPECS]
+LIST_S: Final = 15.0  # patience for the list of models
+
+
+def open_model(spec: str, *, base_url: str | None = None, structured: str = "auto", temperature: float | None = None,
+               run_dir: Path | None = None, memory: Path | None = None, prices: str | None = None,
+               clock: Clock = time.monotonic, sleep: Sleep = time.sleep) -> ChatModel:
+    """Returns the model that `spec` names.
+
+    Args:
+        spec: One of `SPECS`.
+        base_url: Endpoint; else ``$OPENAI_BASE_URL``, else OpenAI.
+        structured: ``auto`` or a structured-output mode to keep to.
+        temperature: None leaves it to the server.
+        run_dir: Where ``manual`` without a folder puts its files.
+        memory: JSON file of what is known of endpoints.
+        prices: Price table, JSON or its file; else ``$LLMNAS_PRICES``.
+        clock: Monotonic seconds.
+        sleep: Waits.
+
+    Raises:
+        InputError: The spec makes no sense.
+        ModelError: An endpoint is configured and does not answer.
+    """
+    kind, rest = _split(spec)
+
+    def endpoint(name: str) -> OpenAIChat:
+        return OpenAIChat(name, base_url=_base_url(base_url), api_key=_api_key(base_url), structured=structured,
+                          temperature=temperature, prices=user_prices(prices), memory=ModeMemory(memory), clock=clock,
+                          sleep=sleep)
+
+    openers: dict[str, Callable[[], ChatModel]] = {
+        "auto": lambda: _auto(endpoint, base_url, clock, sleep),
+        "openai": lambda: endpoint(_required(rest, spec, "openai:NAME")),
+        "local": lambda: LocalModel(Path(_required(rest, spec, "local:FILE.gguf")).expanduser(),
+                                    structured=structured, temperature=temperature, clock=clock, sleep=sleep),
+        "replay": lambda: ReplayModel(Path(_required(rest, spec, "replay:RUN")).expanduser()),
+        "manual": lambda: ManualModel(Path(rest).expanduser() if rest else (run_dir or Path()) / "manual",
+                                      clock=clock, sleep=sleep),
+        "mock": lambda: _mock(spec, rest, clock, sleep),
+    }
+    return openers[kind]()
+
+
+def _auto(endpoint: Callable[[str], OpenAIChat], base_url: str | None, clock: Clock, sleep: Sleep) -> ChatModel:
+    """Returns the endpoint that is configured, else the mock, with the reason."""
+    why = _configured(base_url)
+    if not why:
+        return _reasoned(_mock("mock", "", clock, sleep), "no endpoint is configured (OPENAI_API_KEY, OPENAI_BASE_URL "
+                         "or --base-url), so the proposals come from code and not from a language model")
+    name = os.environ.get("LLMNAS_MODEL")
+    if name:
+        return _reasoned(endpoint(name), f"{why} and LLMNAS_MODEL are set")
+    return _first_listed(endpoint, why, clock)
+
+
+def _first_listed(endpoint: Callable[[str], OpenAIChat], why: str, clock: Clock) -> ChatModel:
+    asking = endpoint("unknown")
+    try:
+        names = asking.models(clock() + LIST_S)
+    finally:
+        asking.close()
+    if not names:
+        raise ModelError(f"{asking.place} lists no model", "name one: --llm openai:NAME, or set LLMNAS_MODEL")
+    return _reasoned(endpoint(names[0]), f"{why} is set; first of the {len(names)} models it lists")
+
+
+def _reasoned(model: ChatModel, reason: str) -> ChatModel:
+    model.reason = reason
+    return model
+
+
+def _split(spec: str) -> tuple[str, str]:
+    kind, _, rest = spec.strip().partition(":")
+    if kind.startswith("mock,"):
+        kind, rest = "mock", kind.removeprefix("mock,")
+    if kind not in _KINDS or (kind == "auto" and rest):
+        raise InputError(f"unknown language model {spec!r}; known: {', '.join(SPECS)}", nearest(kind, _KINDS))
+    return kind, rest
+
+
+def _required(rest: str, spec: str, form: str) -> str:
+    if not rest:
+        raise InputError(f"expected {form}, got {spec!r}", f"say which: {SPECS[form]}")
+    return rest
+
+
+def _base_url(base_url: str | None) -> str:
+    return base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
+
+
+def _api_key(base_url: str | None) -> str | None:
+    key = os.environ.get("OPENAI_API_KEY")
+    if not key and _base_url(base_url) == DEFAULT_URL:
+        raise ModelError("OPENAI_API_KEY is not set", "set it, or name another endpoint with --base-url or "
+                         "OPENAI_BASE_URL, or work offline with --llm mock")
+    return key
+
+
+def _configured(base_url: str | None) -> str:
+    """Returns what configures an endpoint, empty when nothing does."""
+    if base_url:
+        return "--base-url"
+    return next((name for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY") if os.environ.get(name)), "")
+
+
+def _mock(spec: str, rest: str, clock: Clock, sleep: Sleep) -> MockModel:
+    parts = [part.strip() for part in rest.split(",") if part.strip()]
+    seed = parts.pop(0) if parts and "=" not in parts[0] else "0"
+    try:
+        dials = dict(part.split("=", 1) for part in parts)
+        unknown = next((name for name in dials if name not in Dials.model_fields), None)
+        if unknown is not None:
+            raise InputError(f"{spec!r}: the mock has no dial {unknown!r}", nearest(unknown, list(Dials.model_fields)))
+        return MockModel(int(seed), Dials.model_validate(dials), clock=clock, sleep=sleep)
+    except (ValueError, ValidationError):
+        dials_known = ", ".join(Dials.model_fields)
+        raise InputError(f"expected mock:SEED,dial=PROBABILITY, got {spec!r}",
+                         f"for example mock:7,invalid=0.2; dials from 0 to 1: {dials_known}") from None

@@ -1,0 +1,110 @@
+"""The evaluator: from names of proxies to passes to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from llmnas.errors import InputError
+from llmnas.network import Network
+from llmnas.proxies.base import Evidence, Pass, Proxy, ScoreResult, UnscorableError, find_proxy
+
+if TYPE_CHECKING:
+    from llmnas.build import Net
+
+
+def score(network: Network, batch_x: Any, batch_y: Any, names: Sequence[str], seed: int = 0, *,
+          device: str = "cpu") -> dict[str, ScoreResult]:
+    """Returns the scores of one network at torch's default initialisation.
+
+    Equal arguments give equal scores on one machine (on the CPU; CUDA convolutions may differ in the last digits).
+
+    Args:
+        network: What to score.
+        batch_x: Examples (B, *input_shape), normalised: an array or tensor, float. May be None when no proxy in
+            `names` needs data.
+        batch_y: Labels (B,), integers; likewise.
+        names: Proxies.
+        seed: Seed of the initialisation; the caller's generators are left untouched.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        InputError: Unknown proxy, or a batch that does not fit the network.
+    """
+    chosen = [find_proxy(name) for name in names]
+    if not _passes(chosen):
+        return {proxy.name: _result(proxy, Evidence(network), {}) for proxy in chosen}
+    from llmnas.build import build
+
+    return score_net(build(network, seed).to(device), batch_x, batch_y, names)
+
+
+def score_net(net: Net, batch_x: Any, batch_y: Any, names: Sequence[str]) -> dict[str, ScoreResult]:
+    """Returns the scores of a network as it is; weights, buffers, gradients, modes and generators stay as they were.
+
+    Args:
+        net: The network, on the device to use.
+        batch_x: See `score`.
+        batch_y: See `score`.
+        names: Proxies.
+
+    Raises:
+        InputError: Unknown proxy, or a batch that does not fit the network.
+    """
+    import torch
+
+    from llmnas.proxies.passes import collect
+
+    chosen = [find_proxy(name) for name in names]
+    x = y = torch.empty(0)
+    if any(proxy.data != "none" for proxy in chosen):
+        device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
+        x = torch.as_tensor(batch_x).to(device, torch.float32)
+        y = torch.as_tensor(batch_y).to(device, torch.int64)
+        _check_batch(net.network, tuple(x.shape), [int(label) for label in y.tolist()])
+    evidence, problems = collect(net, x, y, _passes(chosen))
+    return {proxy.name: _result(proxy, evidence, problems) for proxy in chosen}
+
+
+def nominal_examples(names: Sequence[str], batch: int = 64) -> float:
+    """Returns the cost of scoring these proxies together, in forward passes of one example.
+
+    Times the network's multiply-accumulates this is what the nominal clock charges. The loss's backward counts
+    as two forwards, the input gradient as one; synflow is one example forward and backward, in double
+    precision, twice as dear.
+    """
+    wanted = _passes([find_proxy(name) for name in names])
+    cost = float(batch) if wanted & {"forward", "backward", "input_grad", "activations"} else 0.0
+    cost += 2.0 * batch if "backward" in wanted else 0.0
+    cost += 1.0 * batch if "input_grad" in wanted else 0.0
+    return cost + (6.0 if "synflow" in wanted else 0.0)
+
+
+def _passes(chosen: Sequence[Proxy]) -> set[Pass]:
+    return {each for proxy in chosen for each in proxy.passes}
+
+
+def _result(proxy: Proxy, evidence: Evidence, problems: dict[Pass, str]) -> ScoreResult:
+    failed = next((problems[each] for each in sorted(proxy.passes) if each in problems), None)
+    if failed is not None:
+        return ScoreResult(value=None, problem=failed)
+    try:
+        value = proxy.score(evidence)
+    except UnscorableError as fault:
+        return ScoreResult(value=None, problem=str(fault))
+    except (RuntimeError, ArithmeticError) as fault:  # an eigensolver that does not converge
+        return ScoreResult(value=None, problem=f"{type(fault).__name__}: {fault}")
+    return (ScoreResult(value=value) if isfinite(value) else
+            ScoreResult(value=None, problem=f"not finite: {value}"))
+
+
+def _check_batch(network: Network, shape: tuple[int, ...], labels: list[int]) -> None:
+    if shape[1:] != network.input_shape or shape[0] < 1:
+        raise InputError(f"expected examples of shape (B, {', '.join(map(str, network.input_shape))}), got {shape}",
+                         "score with data of the shape the network was made for")
+    if len(labels) != shape[0]:
+        raise InputError(f"expected {shape[0]} labels, got {len(labels)}", "give one label per example")
+    if min(labels) < 0 or max(labels) >= network.classes:
+        raise InputError(f"expected labels from 0 to {network.classes - 1}, got {min(labels)} to {max(labels)}",
+                         "score with data of as many classes as the network has logits")

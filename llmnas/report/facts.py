@@ -1,0 +1,268 @@
+"""What a run amounts to: the answer, its lineage, what was spent. Page, console, card and JSON all say it from here.
+
+Nothing here raises on a run that has not started, has no trained model or was interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from llmnas import front as pareto
+from llmnas.records import Latency, Trained, Trial
+from llmnas.report import format as say
+from llmnas.store import RunState
+
+
+def name(state: RunState) -> str:
+    """Returns the run's name."""
+    return say.one_line(state.started.run, 120) if state.started else "unnamed run"
+
+
+def offline(state: RunState) -> bool:
+    """Whether the mock model made the proposals; not when the run has no start event."""
+    return state.started is not None and state.offline
+
+
+def device(state: RunState) -> str | None:
+    """Returns the device latencies are judged on: the run's first target, else the first device that has any."""
+    seen = dict.fromkeys(key for trial in state.trials for key in trial.latency)
+    for target in state.settings.target[:1]:
+        spec = target.rpartition(":")[2]
+        names = (target, spec, spec.partition("@")[0])
+        found = [key for name in names for key in seen if name in {key, key.partition("@")[0]}]
+        if found:
+            return found[0]
+    return next(iter(seen), None)
+
+
+def latency(state: RunState, trial: Trial) -> Latency | None:
+    """Returns the trial's latency on the run's device."""
+    key = device(state)
+    return trial.latency.get(key) if key is not None else None
+
+
+def find(state: RunState, n: int) -> Trial | None:
+    """Returns trial `n`, or None when there is none."""
+    return state.trials[n - 1] if 1 <= n <= len(state.trials) else None
+
+
+def answer(state: RunState) -> Trial | None:
+    """Returns the selected trial, else the best so far, else the best that breaks a constraint, else None."""
+    if state.selected is not None and (chosen := find(state, state.selected.n)) is not None:
+        return chosen
+    if state.best is not None:
+        return find(state, state.best.n) or state.best
+    return max((trial for trial in state.trials if trial.best_rung), key=_merit, default=None)
+
+
+def _merit(trial: Trial) -> tuple[bool, float]:
+    """A score of a whole training goes before one that a deadline cut."""
+    found = trial.best_rung
+    return trial.score is not None, found.val_score if found and math.isfinite(found.val_score) else -math.inf
+
+
+def _score(trial: Trial) -> float:
+    value = trial.score
+    return value if value is not None and math.isfinite(value) else -math.inf
+
+
+def front(state: RunState) -> list[Trial]:
+    """Returns the front, cheapest first; in ms when latencies are known, else in MACs."""
+    key = device(state)
+    trials = [trial for trial in state.trained() if say.finite(trial.score)]
+    timed = [trial for trial in trials if key is not None and key in trial.latency]
+    return pareto.front(timed or trials, key)
+
+
+def top(state: RunState, n: int = 10) -> list[Trial]:
+    """Returns the `n` trials with the best search scores."""
+    return sorted(state.trained(), key=lambda trial: (-_score(trial), trial.n))[:n]
+
+
+def metric(state: RunState) -> str:
+    """Returns the name of the score."""
+    return say.one_line(state.settings.metric, 40)
+
+
+def test_interval(state: RunState, value: float | None) -> tuple[float, float] | None:
+    """Returns the 95 % interval of a test accuracy (Wilson, JASA 22:209-212, 1927); None when it has none."""
+    sizes = (state.started.task if state.started else {}).get("sizes")
+    n = sizes.get("test") if isinstance(sizes, dict) else None
+    if not isinstance(n, int) or n < 1 or metric(state) != "accuracy" or value is None or not 0 <= value <= 1:
+        return None
+    z = 1.96
+    middle = (value + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def test_score(state: RunState, trained: Trained | None) -> str | None:
+    """Returns the test score with its interval; None when the test has not been read."""
+    if trained is None or trained.test_score is None:
+        return None
+    text, interval = say.score(trained.test_score, trained.metric), test_interval(state, trained.test_score)
+    if interval is None:
+        return text
+    return f"{text} ({100 * interval[0]:.1f}–{100 * interval[1]:.1f} %, 95 % interval)"
+
+
+def status(state: RunState) -> str:
+    """Returns where the run stands, in words."""
+    if state.started is None:
+        return "not started"
+    if state.stopped is not None:
+        return f"{state.stopped.reason}: {say.one_line(state.stopped.says)}".rstrip(": ")
+    return "finished" if state.finished else "still going, or cut off"
+
+
+def verdict(state: RunState) -> tuple[str, str]:
+    """Returns the outcome in two sentences."""
+    trial, spent = answer(state), state.spent
+    used = (f"{say.duration(state.clock_s)} of a budget of {say.duration(state.settings.budget_s)}, "
+            f"{say.plural(spent.proposals, 'proposal')} and {say.plural(spent.trainings, 'training')}")
+    if trial is None or trial.best_rung is None:
+        return "No architecture has been trained.", f"Used: {used}; the run is {status(state)}."
+    found, data = trial.best_rung, say.one_line(state.settings.data, 60)
+    tested = test_score(state, found)
+    reached = (f"scores {tested} test {found.metric} on {data}" if tested else
+               f"has a validation {found.metric} of {say.score(found.val_score, found.metric)} on {data} "
+               "(the test data have not been read)")
+    timed, where = latency(state, trial), device(state)
+    speed = f"; it takes {say.latency_text(timed)} on {where} at batch {timed.batch}" if timed else ""
+    speed = speed or "; its latency is unknown"
+    kind = "Trial" if state.selected else "So far the best, trial"
+    broken = f", but breaks a constraint ({'; '.join(trial.violates)})" if trial.violates else ""
+    return (f"{kind} {trial.n} {reached}{speed}{broken}.", f"It has {size(trial)}; found with {used}.")
+
+
+def size(trial: Trial) -> str:
+    """Returns a trial's size in words."""
+    if trial.counts is None:
+        return "an unknown size"
+    counts = trial.counts
+    return (f"{say.count(counts.params)} parameters, {say.count(counts.macs)} MACs and a peak of "
+            f"{say.megabytes(counts.memory_mb)}")
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """One step of a lineage.
+
+    Attributes:
+        depth: Generations before the trial asked about.
+        key: Key of the architecture.
+        trial: The trial that first had it; None when no trial of this run did.
+    """
+
+    depth: int
+    key: str
+    trial: Trial | None
+
+
+def lineage(state: RunState, trial: Trial, limit: int = 40) -> list[Ancestor]:
+    """Returns the trial and its ancestors, depth first, each architecture once."""
+    found: list[Ancestor] = []
+    seen: set[str] = set()
+    stack = [Ancestor(0, trial.key or "", trial)]
+    while stack and len(found) < limit:
+        step = stack.pop()
+        found.append(step)
+        parents = step.trial.proposal.origin.parents if step.trial else ()
+        fresh = [key for key in dict.fromkeys(parents) if key not in seen and key != trial.key]
+        seen.update(fresh)
+        stack += [Ancestor(step.depth + 1, key, find(state, state.first.get(key, 0))) for key in reversed(fresh)]
+    return found
+
+
+@dataclass
+class OperatorUse:
+    """What one operator brought.
+
+    Attributes:
+        name: Strategy and operator.
+        proposals: All it made.
+        valid: Of those, valid and new.
+        trained: Of those, trained.
+        best: Its best search score.
+        on_front: How many of the front it made.
+    """
+
+    name: str
+    proposals: int = 0
+    valid: int = 0
+    trained: int = 0
+    best: float | None = None
+    on_front: int = 0
+
+
+def operators(state: RunState) -> list[OperatorUse]:
+    """Returns what each operator brought, most proposals first."""
+    uses: dict[str, OperatorUse] = {}
+    shown = {trial.n for trial in front(state)}
+    for trial in state.trials:
+        use = uses.setdefault(trial.proposal.origin.operator, OperatorUse(trial.proposal.origin.operator))
+        use.proposals += 1
+        use.valid += trial.status not in {"invalid", "duplicate"}
+        use.on_front += trial.n in shown
+        if trial.score is not None and math.isfinite(trial.score):
+            use.trained += 1
+            use.best = trial.score if use.best is None else max(use.best, trial.score)
+    return sorted(uses.values(), key=lambda use: (-use.proposals, use.name))
+
+
+Row = tuple[str, str, str]  # what, how much, a note
+
+
+def spent_rows(state: RunState) -> list[Row]:
+    """Returns what was spent; tokens that a server does not report are unknown, unpriced money is unpriced."""
+    spent, usage = state.spent, state.spent.usage
+    failed = sum(call.status != "ok" for call in state.calls)
+    rows: list[Row] = [
+        ("proposals", say.whole(spent.proposals), "everything proposed"),
+        ("invalid", say.whole(spent.invalid), _share(spent.invalid, spent.proposals)),
+        ("duplicate", say.whole(spent.duplicate), _share(spent.duplicate, spent.proposals)),
+        ("repaired", say.whole(spent.repaired), "valid only after repair"),
+        ("evaluations", say.whole(spent.evaluations), "distinct architectures sent to training"),
+        ("trainings", say.whole(spent.trainings), "finished, failed ones included"),
+        ("train time", say.duration(spent.train_s), "sum over all trainings"),
+        ("screening time", say.duration(spent.screen_s), "counting, proxies, latency"),
+        ("model calls", say.whole(spent.calls), f"{failed} failed" if failed else "none failed" if spent.calls else ""),
+        ("tokens", say.whole(spent.tokens), _tokens(state)),
+        ("model time", say.duration(usage.seconds), f"{say.duration(usage.wait_s)} of it waiting"),
+        ("money", say.usd(usage), "model calls" if spent.calls else "no model calls"),
+    ]
+    return rows
+
+
+def _share(part: int, total: int) -> str:
+    return f"{say.percent(part / total)} of proposals" if total else ""
+
+
+def _tokens(state: RunState) -> str:
+    usage = state.spent.usage
+    if state.spent.tokens is None:
+        return "the server does not report them"
+    return f"{say.whole(usage.input_tokens)} in, {say.whole(usage.output_tokens)} out"
+
+
+def plan_rows(state: RunState) -> list[Row]:
+    """Returns plan against actual."""
+    if state.started is None:
+        return []
+    plan, spent = state.plan, state.spent
+    shorts = [trial.trained["short"].seconds for trial in state.trials if "short" in trial.trained]
+    fulls = [trial.trained["full"].seconds for trial in state.trials if "full" in trial.trained]
+    finals = [trial.trained["final"].seconds for trial in state.trials if "final" in trial.trained]
+    finalists = f"{plan.finalists} in {say.duration(plan.full_s)}" if plan.finalists else "none"
+    return [
+        ("whole run", say.duration(state.settings.budget_s), say.duration(state.clock_s)),
+        ("trainings of finalists", finalists,
+         f"{len(fulls)} in {say.duration(sum(fulls))}" if fulls else "none"),
+        ("final training", say.duration(plan.final_s), say.duration(sum(finals)) if finals else "none yet"),
+        ("short trainings", say.whole(plan.trainings), say.whole(len(shorts))),
+        ("one short training", say.duration(plan.short_s),
+         say.duration(sum(shorts) / len(shorts)) + " on average" if shorts else "none yet"),
+        ("proposals", say.whole(plan.proposals), say.whole(spent.proposals)),
+        ("model calls", "none" if plan.calls is None else say.whole(plan.calls), say.whole(spent.calls)),
+    ]

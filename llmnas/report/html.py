@@ -1,0 +1,241 @@
+"""The report of a run: one HTML file that needs nothing else, no script and no network.
+
+Rationales, rules and whatever else a model wrote are hostile input: the template escapes all of it.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from llmnas.errors import LlmnasError
+from llmnas.network import Network
+from llmnas.records import Event, Measured, Trial
+from llmnas.report import draw, facts, plots
+from llmnas.report import format as say
+from llmnas.store import RunState, read_events
+
+NAME: Final = "report.html"
+_RULES: Final = 40
+_NODES: Final = 80
+_ENVIRONMENT: Final = 40
+
+
+def write_report(state: RunState, directory: Path, network: Network | None = None,
+                 extra: dict[str, Any] | None = None) -> Path:
+    """Writes ``report.html`` into `directory` and returns its path.
+
+    Args:
+        state: The run, in any condition.
+        directory: Where to write; when it holds the run's ``events.jsonl``, the anytime curve takes its times there.
+        network: The answer's network, for shapes and parameters in its drawing.
+        extra: ``events`` (instead of the log); anything else is listed under "More", values as text.
+    """
+    more = dict(extra or {})
+    events = more.pop("events", None)
+    page = render(state, network, _events(directory) if events is None else events, more)
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / NAME
+    partial = path.with_suffix(".tmp")
+    partial.write_text(page, encoding="utf-8", errors="replace")
+    partial.replace(path)
+    return path
+
+
+def render(state: RunState, network: Network | None = None, events: Iterable[Event] | None = None,
+           more: dict[str, Any] | None = None) -> str:
+    """Returns the page as text; see `write_report`."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(loader=PackageLoader("llmnas.report", "."), autoescape=True, undefined=StrictUndefined,
+                              trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("template.html.j2").render(**context(state, network, events, more or {}))
+
+
+def context(state: RunState, network: Network | None, events: Iterable[Event] | None,
+            more: dict[str, Any]) -> dict[str, Any]:
+    """Returns everything the template shows, as text and ready pictures."""
+    trial = facts.answer(state)
+    first, second = facts.verdict(state)
+    return {
+        "name": facts.name(state), "status": facts.status(state), "offline": facts.offline(state),
+        "verdict": (first, second), "why": say.one_line(state.selected.why, 400) if state.selected else "",
+        "model": say.one_line(state.started.model) if state.started and state.started.model else "none",
+        "cards": _cards(state, trial), "warnings": [say.one_line(text, 400) for text in state.warnings[:50]],
+        "plots": _plots(state, trial, events), "answer": _answer(trial, network), "metric": facts.metric(state),
+        "device": facts.device(state) or "the target", "top": [_row(state, one) for one in facts.top(state)],
+        "lineage": _lineage(state, trial), "operators": _operators(state), "spent": facts.spent_rows(state),
+        "invalid": [(code, say.whole(n), say.percent(n / max(1, state.spent.invalid)))
+                    for code, n in state.invalid.most_common()],
+        "rules": [(say.clean(rule.text, 500), _numbers(rule.supports), _numbers(rule.contradicts), rule.step)
+                  for rule in state.rules[:_RULES]],
+        "signals": _signals(state), "plan": facts.plan_rows(state), "environment": _environment(state),
+        "command": _command(state), "settings": _pairs(state.settings.model_dump(exclude_none=True)),
+        "more": _pairs(more), "trials": say.whole(len(state.trials)),
+    }
+
+
+def _events(directory: Path) -> list[Event]:
+    try:
+        return list(read_events(directory / "events.jsonl"))
+    except (OSError, LlmnasError):
+        return []
+
+
+def _cards(state: RunState, trial: Trial | None) -> list[tuple[str, str, str]]:
+    """Returns the key figures: what, how much, a note."""
+    found = trial.best_rung if trial else None
+    tested = found.test_score if found else None
+    interval = facts.test_interval(state, tested)
+    timed = facts.latency(state, trial) if trial else None
+    near = f"95 % interval {100 * interval[0]:.1f}–{100 * interval[1]:.1f} %" if interval else "read once, at the end"
+    metric = found.metric if found else facts.metric(state)
+    cards = [
+        (f"test {metric}", say.score(tested, metric) if tested is not None else "not yet",
+         near if tested is not None else "read once, after the selection"),
+        (f"validation {metric}", say.score(found.val_score, metric) if found else say.UNKNOWN,
+         f"{found.epochs:.3g} epochs{', cut by the deadline' if found.cut else ''}" if found else "nothing trained"),
+        ("latency", say.latency_text(timed).partition(" (")[0], "(" + say.latency_text(timed).partition(" (")[2] +
+         f" {timed.device}, batch {timed.batch}" if timed else "no figure"),
+    ]
+    if trial and trial.counts:
+        cards += [("parameters", say.count(trial.counts.params), f"{say.count(trial.counts.macs)} MACs"),
+                  ("memory", say.megabytes(trial.counts.memory_mb), "peak, float32, batch 1")]
+    share = state.clock_s / state.settings.budget_s if state.settings.budget_s > 0 else 0.0
+    return [*cards, ("budget used", say.duration(state.clock_s),
+                     f"{say.percent(share, 0)} of {say.duration(state.settings.budget_s)}")]
+
+
+def _plots(state: RunState, trial: Trial | None, events: Iterable[Event] | None) -> dict[str, str]:
+    metric = facts.metric(state)
+    points, unit = front_points(state, trial)
+    times, end, title = trainings(state, events)
+    ranked = [(float(one.rank), one.score) for one in state.trained() if one.rank is not None and one.score is not None]
+    limit = state.settings.max_latency_ms if unit != "MACs" else None
+    return {"front": plots.front_plot(points, metric, unit, limit),
+            "anytime": plots.anytime_plot(times, end, metric, title), "rank": plots.rank_plot(ranked, metric)}
+
+
+def front_points(state: RunState, trial: Trial | None) -> tuple[list[plots.Point], str]:
+    """Returns the points of the front plot and the unit of their cost: ms when any latency is known, else MACs."""
+    device, best = facts.device(state), {one.n for one in facts.front(state)}
+    points = []
+    for one in state.trained():
+        timed = one.latency.get(device) if device else None
+        if one.score is None or (timed is None and (device is not None or one.counts is None)):
+            continue
+        cost = timed.ms if timed else float(one.counts.macs if one.counts else 0)
+        points.append(plots.Point(one.n, cost, one.score, (timed.low, timed.high) if timed else None,
+                                  timed is not None and timed.source == "analytic", one.n in best,
+                                  trial is not None and one.n == trial.n, not one.violates))
+    return points, f"ms on {device}" if device else "MACs"
+
+
+def trainings(state: RunState,
+              events: Iterable[Event] | None) -> tuple[list[tuple[float, float | None]], float, str]:
+    """Returns when each short training ended and its score, where the time ends, and what the time is.
+
+    Without events the times are not known; then the training time spent up to each trial stands in.
+    """
+    found: list[tuple[float, float | None]] = []
+    for event in events or ():
+        body = event.body
+        if isinstance(body, Measured) and body.rung == "short":
+            trial = facts.find(state, body.n)
+            counts = trial is not None and not trial.violates and body.trained is not None and not body.trained.cut
+            found.append((event.t_s, body.trained.val_score if body.trained and counts else None))
+    if found:
+        return found, state.clock_s, "clock of the run"
+    spent = 0.0
+    for trial in state.trained():
+        short = trial.trained.get("short")
+        spent += short.seconds if short else 0.0
+        found.append((spent, None if trial.violates else trial.score))
+    return found, spent, "training time spent"
+
+
+def _answer(trial: Trial | None, network: Network | None) -> dict[str, Any] | None:
+    graph = trial.proposal.graph if trial else None
+    if trial is None or graph is None:
+        return None
+    labels = draw.labels_of(network)
+    total = sum(params for _, params, _ in labels.values())
+    nodes, live = draw.drawn(graph)
+    rows = [(node.id, node.op, draw.attributes(node), ", ".join(node.inputs),
+             say.shape(labels[node.id][0]) if node.id in labels else "–",
+             say.percent(labels[node.id][1] / total) if node.id in labels and total else "–", node.id in live)
+            for node in nodes[:_NODES]]
+    picture = draw.to_svg(graph, labels, f"Architecture of trial {trial.n}")
+    return {"n": trial.n, "picture": picture, "nodes": rows, "key": trial.key or say.UNKNOWN, "space": graph.space,
+            "rationale": say.clean(trial.proposal.rationale, 1200), "json": graph.to_json(indent=1)[:20000]}
+
+
+def _row(state: RunState, trial: Trial) -> dict[str, str]:
+    chosen = state.selected is not None and state.selected.n == trial.n
+    return {"n": str(trial.n), "score": say.score(trial.score, facts.metric(state)), "chosen": "yes" if chosen else "",
+            "params": say.count(trial.counts.params) if trial.counts else say.UNKNOWN,
+            "macs": say.count(trial.counts.macs) if trial.counts else say.UNKNOWN,
+            "latency": say.latency_text(facts.latency(state, trial)), "operator": _operator(trial),
+            "violates": say.one_line("; ".join(trial.violates)),
+            "rationale": say.one_line(trial.proposal.rationale, 240)}
+
+
+def _operator(trial: Trial) -> str:
+    return say.one_line(trial.proposal.origin.operator, 40).replace("_", " ")
+
+
+def _lineage(state: RunState, trial: Trial | None) -> list[dict[str, Any]]:
+    found = facts.lineage(state, trial) if trial else []
+    return [{"depth": min(step.depth, 8), "key": say.one_line(step.key, 12) or "–",
+             "n": step.trial.n if step.trial else None,
+             "operator": _operator(step.trial) if step.trial else "from outside this run",
+             "score": say.score(step.trial.score, facts.metric(state)) if step.trial and step.trial.score is not None
+             else "not trained", "rationale": say.one_line(step.trial.proposal.rationale, 160) if step.trial else ""}
+            for step in found]
+
+
+def _operators(state: RunState) -> list[tuple[str, ...]]:
+    metric = facts.metric(state)
+    return [(say.one_line(use.name, 40).replace("_", " "), say.whole(use.proposals), say.whole(use.valid),
+             say.whole(use.trained), say.score(use.best, metric) if use.best is not None else "–",
+             say.whole(use.on_front)) for use in facts.operators(state)[:30]]
+
+
+def _signals(state: RunState) -> list[tuple[str, str, str]]:
+    """Returns Spearman's correlation of the score with every proxy and size that was known before training."""
+    trained = [(trial, trial.score) for trial in state.trained() if trial.score is not None]
+    names = sorted({name for trial, _ in trained for name in trial.scores})[:20]
+    columns: dict[str, list[tuple[float, float]]] = {
+        name: [(trial.scores[name], value) for trial, value in trained if name in trial.scores] for name in names}
+    columns["parameters"] = [(float(trial.counts.params), value) for trial, value in trained if trial.counts]
+    columns["MACs"] = [(float(trial.counts.macs), value) for trial, value in trained if trial.counts]
+    rows = []
+    for name, pairs in columns.items():
+        found = plots.spearman([left for left, _ in pairs], [right for _, right in pairs])
+        if pairs:
+            rows.append((say.one_line(name, 40), "too few to say" if found is None else f"{found:+.2f}",
+                         say.whole(len(pairs))))
+    return rows
+
+
+def _numbers(trials: Sequence[int]) -> str:
+    shown = ", ".join(map(str, trials[:12]))
+    return (shown + (f" and {len(trials) - 12} more" if len(trials) > 12 else "")) or "none"
+
+
+def _environment(state: RunState) -> list[tuple[str, str]]:
+    return _pairs({**state.started.environment, **{f"data {key}": value for key, value in state.started.task.items()}}
+                  if state.started else {})
+
+
+def _pairs(values: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(say.one_line(key, 60), say.one_line(value if isinstance(value, str) else json.dumps(
+        value, default=str, ensure_ascii=False), 300)) for key, value in list(values.items())[:_ENVIRONMENT]]
+
+
+def _command(state: RunState) -> str:
+    argv = state.started.argv if state.started else ()
+    return say.one_line(shlex.join(argv) if argv else "unknown: the run did not record its command", 2000)

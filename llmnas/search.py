@@ -1,0 +1,365 @@
+"""The loop: ask, check, screen, train, tell. It drives every strategy and every evaluator.
+
+It owns the clock, the disk, the random generator and the budget; strategies and evaluators own none of them. Nothing
+concrete is imported here: strategies come by name (`llmnas.strategies.load_strategy`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import TimeoutError as NotYet
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from llmnas.budget import Clock
+from llmnas.errors import ModelError
+from llmnas.evaluate.base import Evaluator, Running, Screened
+from llmnas.graph import ArchGraph
+from llmnas.records import (
+    Asked,
+    Body,
+    Event,
+    Measured,
+    Plan,
+    Proposal,
+    Rung,
+    Settings,
+    StopReason,
+    Stopped,
+    Told,
+    Trial,
+    Warned,
+)
+from llmnas.space import Space
+from llmnas.store import RunState, RunStore
+from llmnas.strategies.base import Context, Strategy
+
+STALL: Final = 200
+"""Proposals in a row that bring nothing new after which the search ends: no loop may run for ever on duplicates."""
+TICK_S: Final = 0.2
+
+
+class Observer(Protocol):
+    """Looks on: it is told everything and decides nothing."""
+
+    def event(self, event: Event, state: RunState) -> None:
+        """Is told an event that is on disk."""
+
+    def tick(self, state: RunState, clock_s: float, activity: str) -> None:
+        """Is told a few times a second what is going on."""
+
+
+@dataclass
+class Journal:
+    """Puts events on disk, then tells the observer. Safe to use from several threads.
+
+    Attributes:
+        store: The run.
+        clock: The run's clock.
+        observer: Who looks on.
+    """
+
+    store: RunStore
+    clock: Clock
+    observer: Observer
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def state(self) -> RunState:
+        """The state so far."""
+        return self.store.state
+
+    def emit(self, body: Body) -> Event:
+        """Writes an event and returns it."""
+        with self._lock:
+            event = self.store.emit(body, self.clock.t())
+            self.observer.event(event, self.store.state)
+            return event
+
+    def tick(self, activity: str) -> None:
+        """Tells the observer what is going on."""
+        with self._lock:
+            self.observer.tick(self.store.state, self.clock.t(), activity)
+
+
+@dataclass(frozen=True)
+class Model:
+    """How an ask reaches its logged model calls; see `Context`."""
+
+    reply: Callable[[str], Any | None] = lambda _: None
+    save: Callable[[Any], str] = lambda _: ""
+
+
+class Search:
+    """One search, new or resumed: the journal's state says how far it is.
+
+    Args:
+        journal: The run.
+        space: The search space.
+        shape: Shape of one example.
+        classes: Number of classes.
+        strategy: Proposes.
+        evaluator: Measures.
+        start: Proposals of the person's own, measured before the strategy is asked.
+        model: Access to logged model calls.
+        interrupted: Says whether the person wants to stop.
+    """
+
+    def __init__(self, journal: Journal, space: Space, shape: tuple[int, ...], classes: int, strategy: Strategy,
+                 evaluator: Evaluator, start: Sequence[Proposal] = (), model: Model | None = None,
+                 interrupted: Callable[[], bool] = lambda: False) -> None:
+        self.journal, self.space, self.shape, self.classes = journal, space, shape, classes
+        self.strategy, self.evaluator, self.start = strategy, evaluator, tuple(start)
+        self.model, self.interrupted = model or Model(), interrupted
+        self.running: list[Running] = []
+        self._asker = ThreadPoolExecutor(1, thread_name_prefix="llmnas-ask") if strategy.waits else None
+        self._dry = False
+        self._failed: ModelError | None = None
+        self._stop_file = journal.store.directory / "STOP"
+
+    @property
+    def state(self) -> RunState:
+        """The state so far."""
+        return self.journal.state
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self.state.settings
+
+    @property
+    def plan(self) -> Plan:
+        """How the budget is divided."""
+        return self.state.plan
+
+    @property
+    def end(self) -> float:
+        """When the search must end, on the run's clock: what later steps need is kept free."""
+        return self.settings.budget_s - self.plan.wrap_s - self.plan.final_s - self.plan.full_s
+
+    # -- the loop
+
+    def run(self) -> Stopped:
+        """Searches until something ends it; returns the true reason, which is on disk by then."""
+        self.strategy.tell([self.state.trial(n) for n in self.state.told])
+        try:
+            while (reason := self._over()) is None:
+                self._turn()
+        finally:
+            self._end_running()
+            if self._asker is not None:
+                self._asker.shutdown(wait=False, cancel_futures=True)
+        stopped = Stopped(reason=reason[0], says=reason[1])
+        self.journal.emit(stopped)
+        return stopped
+
+    def _turn(self) -> None:
+        busy = {running.n for running in self.running}
+        waiting = [n for n in self.state.pending if n not in busy]
+        if waiting and len(self.running) < self.settings.workers:
+            self._train(waiting[0])
+        elif not waiting and len(self.running) < self.settings.workers and not self._spent_up():
+            self._ask()
+        else:
+            self._collect()
+
+    def _over(self) -> tuple[StopReason, str] | None:
+        """Returns why the search is over, or None. Limits on work wait for what is under way; time does not."""
+        state, settings = self.state, self.settings
+        if self.interrupted():
+            return "interrupted", "interrupted by the person"
+        if self._stop_file.exists():
+            return "stop_file", "a file STOP appeared in the run directory"
+        if self.journal.clock.t() >= self.end:
+            return "budget", f"the search's share of the budget is used: {self.end:.0f} s"
+        if self._failed is not None:
+            return "llm_failed", str(self._failed)
+        if state.pending or self.running:
+            return None
+        if limit := self._limit():
+            return limit
+        if self._dry:
+            return "space_exhausted", "the strategy has nothing left to propose"
+        if state.stalled >= STALL:
+            size = self.space.log_size()
+            if size is not None and len(state.first) >= 0.99 * 10**size:
+                return "space_exhausted", f"all {len(state.first):,} architectures of the space were seen"
+            return "stalled", f"the last {state.stalled} proposals were invalid or known already"
+        if settings.patience is not None and state.since_best >= settings.patience:
+            return "patience", f"{state.since_best} trainings in a row brought no better score"
+        return None
+
+    def _limit(self) -> tuple[StopReason, str] | None:
+        spent, settings = self.state.spent, self.settings
+        if settings.max_evals is not None and spent.evaluations >= settings.max_evals:
+            return "max_evals", f"{spent.evaluations} of {settings.max_evals} evaluations are used"
+        if settings.max_tokens is not None and (spent.tokens or 0) >= settings.max_tokens:
+            return "max_tokens", f"{spent.tokens:,} of {settings.max_tokens:,} tokens are used"
+        if settings.max_usd is not None and (spent.usage.usd or 0.0) >= settings.max_usd:
+            return "max_usd", f"{spent.usage.usd:.2f} of {settings.max_usd:.2f} US dollars are used"
+        return None
+
+    def _spent_up(self) -> bool:
+        """Returns whether no further proposals may be asked for, though trainings are still under way."""
+        return self._limit() is not None or self._dry
+
+    # -- asking
+
+    def _ask(self) -> None:
+        state = self.state
+        step = state.told_step + 1
+        n = self.plan.batch
+        if state.asked is None or state.asked.step != step:
+            self.journal.emit(Asked(step=step, n=n, seen=state.events))
+        if step == 0 and self.start:
+            self._admit(step, self.start, everything=True)
+            return
+        try:
+            proposals = self._proposals(step, n)
+        except ModelError as error:
+            self._lose_model(step, error)
+            return
+        if proposals is None:
+            return
+        self._dry = not proposals
+        if proposals:
+            self._admit(step, proposals)
+
+    def _proposals(self, step: int, n: int) -> Sequence[Proposal] | None:
+        """Returns the strategy's answer; None when the search was over before it came."""
+        context = Context(step=step, trials=tuple(self.state.trials), rules=self.state.rules,
+                          deadline=self.journal.clock.monotonic(self.end), emit=self.journal.emit,
+                          reply=self.model.reply, save=self.model.save, calls=lambda: tuple(self.state.calls))
+        rng = np.random.default_rng([self.settings.seed, step])
+        if self._asker is None:
+            return self.strategy.ask(n, rng, context)
+        future: Future[Sequence[Proposal]] = self._asker.submit(self.strategy.ask, n, rng, context)
+        while self._over() is None:
+            try:
+                return future.result(timeout=TICK_S)
+            except NotYet:
+                if future.done():  # it raised a timeout of its own
+                    raise
+                self.journal.tick("waiting for the language model")
+        return None
+
+    def _lose_model(self, step: int, error: ModelError) -> None:
+        if self.settings.on_llm_failure == "stop":
+            self._failed = error
+            return
+        self.journal.emit(Warned(message=f"step {step}: the language model failed ({error}); "
+                                         "random proposals stand in, marked as such"))
+        from llmnas.strategies.base import proposal
+
+        rng = np.random.default_rng([self.settings.seed, step])
+        self._admit(step, [proposal(self.strategy.name, "random_after_failure", step, self.space.sample(rng))
+                           for _ in range(self.plan.batch)])
+
+    # -- admitting
+
+    def _admit(self, step: int, proposals: Sequence[Proposal], everything: bool = False) -> None:
+        """Checks, dedupes and screens proposals, and decides which are trained: one event for the whole step."""
+        started = self.journal.clock.t()
+        trials: list[Trial] = []
+        fresh: dict[str, int] = {}
+        for proposal in proposals:
+            trial = self._checked(proposal, len(self.state.trials) + len(trials) + 1, fresh)
+            if trial.status == "screened" and trial.key is not None:
+                fresh[trial.key] = trial.n
+            trials.append(trial)
+        places = [i for i, trial in enumerate(trials) if trial.status == "screened"]
+        screened = self._screened([trials[i] for i in places])
+        for i, one in zip(places, screened, strict=True):
+            trials[i] = trials[i].model_copy(update=dict(one))
+        promoted = self._promoted(trials, places, screened, everything)
+        seconds = self.journal.clock.t() - started
+        self.journal.emit(Told(step=step, trials=tuple(trials), promoted=tuple(promoted), seconds=seconds))
+        self.strategy.tell([trial for trial in trials if trial.n not in promoted])
+
+    def _checked(self, proposal: Proposal, n: int, fresh: dict[str, int]) -> Trial:
+        graph = proposal.graph
+        if graph is None or proposal.issues:
+            return Trial(n=n, proposal=proposal, status="invalid")
+        if issues := self.space.validate(graph, self.shape, self.classes):
+            return Trial(n=n, proposal=proposal.model_copy(update={"issues": tuple(issues)}), status="invalid")
+        key = graph.key()
+        earlier = self.state.first.get(key) or fresh.get(key)
+        if earlier is not None:
+            return Trial(n=n, proposal=proposal, status="duplicate", key=key, duplicate_of=earlier)
+        return Trial(n=n, proposal=proposal, status="screened", key=key)
+
+    def _screened(self, trials: Sequence[Trial]) -> list[Screened]:
+        graphs: list[ArchGraph] = [trial.proposal.graph for trial in trials if trial.proposal.graph is not None]
+        if not graphs:
+            return []
+        cap = self.settings.screen
+        done = sum(len(trial.scores) > 2 for trial in self.state.trials) if cap is not None else 0
+        self.journal.tick(f"screening {len(graphs)} proposals")
+        return self.evaluator.screen(graphs, None if cap is None else max(0, cap - done),
+                                     self.end - self.journal.clock.t())
+
+    def _promoted(self, trials: list[Trial], places: list[int], screened: Sequence[Screened],
+                  everything: bool) -> list[int]:
+        """Returns the numbers of the trials to train, best first; marks them, and ranks all that were screened."""
+        order = self.evaluator.order(screened)
+        room = len(places) if everything else self.plan.promote
+        if self.settings.max_evals is not None:
+            room = min(room, self.settings.max_evals - self.state.spent.evaluations)
+        promoted: list[int] = []
+        for rank, place in enumerate(order, start=1):
+            i = places[place]
+            take = len(promoted) < room and (everything or not trials[i].violates)
+            trials[i] = trials[i].model_copy(update={"rank": rank, "status": "pending" if take else "screened"})
+            if take:
+                promoted.append(trials[i].n)
+        return promoted
+
+    # -- training
+
+    def _train(self, n: int) -> None:
+        limit = min(self.plan.train_deadline_s, max(0.5, self.end - self.journal.clock.t()))
+        self.running.append(self.evaluator.start(self.state.trial(n), "short", limit))
+
+    def _collect(self) -> None:
+        """Waits a moment for trainings, and takes in those that ended."""
+        done, _ = wait([running.future for running in self.running], timeout=TICK_S, return_when=FIRST_COMPLETED)
+        if not done:
+            names = ", ".join(f"trial {running.n}" for running in self.running)
+            self.journal.tick(f"training {names}")
+        for running in [running for running in self.running if running.future in done]:
+            self._take(running)
+
+    def _take(self, running: Running) -> None:
+        self.running.remove(running)
+        self.journal.emit(running.result())
+        self.strategy.tell([self.state.trial(running.n)])
+
+    def _end_running(self) -> None:
+        """Ends trainings that are still under way: time keeps what they have, a person's stop leaves them pending."""
+        ended_by_person = self.interrupted() or self._stop_file.exists()
+        for running in self.running:
+            running.cancel()
+        for running in list(self.running):
+            if ended_by_person:
+                self.running.remove(running)
+            else:
+                self._take(running)
+
+
+def train_one(journal: Journal, evaluator: Evaluator, trial: Trial, rung: Rung, limit_s: float, activity: str,
+              interrupted: Callable[[], bool] = lambda: False) -> Measured:
+    """Trains one trial on a higher rung, logs the result and returns it."""
+    running = evaluator.start(trial, rung, limit_s)
+    while not running.future.done():
+        wait([running.future], timeout=TICK_S)
+        journal.tick(activity)
+        if interrupted():
+            running.cancel()
+            break
+    measured = running.result()
+    journal.emit(measured)
+    return measured

@@ -1,0 +1,131 @@
+"""The `Strategy` protocol: history in, proposals out.
+
+A strategy owns no clock, no disk, no sockets and no random generator; the loop hands it what it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Final, Protocol, cast
+
+import numpy as np
+
+from llmnas.errors import InputError, nearest
+from llmnas.graph import ArchGraph
+from llmnas.network import Shape
+from llmnas.records import Body, Called, Origin, Proposal, Settings, Trial
+from llmnas.space import Space
+
+Rng = np.random.Generator
+
+STRATEGIES: Final[dict[str, str]] = {
+    "agent": "llmnas.agent:Agent",
+    "random": "llmnas.strategies.random:Random",
+    "evolution": "llmnas.strategies.evolution:Evolution",
+    "prior": "llmnas.strategies.prior:Prior",
+    "none": "llmnas.strategies.nothing:Nothing",
+}
+"""Names of strategies → ``module:Class``, loaded when used. Others' come by entry point ``llmnas.strategies`` or by
+naming ``module:Class``."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a strategy is made from.
+
+    Attributes:
+        space: The search space.
+        settings: What the person asked for.
+        shape: Shape of one example.
+        classes: Number of classes.
+        device: Key of the first target, the one proposals are judged by.
+        task: Facts about the data for prompts.
+        model: The language model, for strategies that use one.
+        prompts: The prompt set, likewise.
+    """
+
+    space: Space
+    settings: Settings
+    shape: Shape
+    classes: int
+    device: str | None = None
+    task: dict[str, Any] = field(default_factory=dict)
+    model: Any = None
+    prompts: Any = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """What one ask may look at and do.
+
+    Attributes:
+        step: Number of this ask.
+        trials: Every trial so far, in order; a copy.
+        rules: The knowledge base so far.
+        deadline: Latest moment for the answer, on `time.monotonic`.
+        emit: Puts an event on disk: a model call, before its reply is parsed.
+        reply: Returns the logged reply of a call by id when a killed run already paid for it, else None.
+        save: Writes the full text of a call and returns its path relative to the run.
+        calls: Returns the model calls of the run so far.
+    """
+
+    step: int
+    trials: Sequence[Trial]
+    rules: Sequence[Any]
+    deadline: float
+    emit: Callable[[Body], Any]
+    reply: Callable[[str], Any | None]
+    save: Callable[[Any], str]
+    calls: Callable[[], Sequence[Called]] = tuple
+
+
+class Strategy(Protocol):
+    """Proposes architectures.
+
+    `ask` must not change the strategy and may use no chance but its `rng`: a killed run asks the same step again and
+    must get the same answer. State changes in `tell` alone, which is called with every trial in the order of the log.
+
+    Attributes:
+        name: As `--strategy` takes it.
+        waits: Whether an ask may wait for something (a language model); the loop then calls it on a thread.
+    """
+
+    name: str
+    waits: bool
+
+    def ask(self, n: int, rng: Rng, ctx: Context) -> Sequence[Proposal]:
+        """Returns at most `n` proposals; fewer, or none, when there is nothing left to propose."""
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Takes trials in: each once when it is screened out, invalid or a duplicate, or when its training ended."""
+
+
+def load_strategy(name: str) -> Callable[[Setup], Strategy]:
+    """Returns what makes the strategy named so; its attribute ``uses_model`` says whether it needs a language model.
+
+    Raises:
+        InputError: There is none, or it cannot be loaded.
+    """
+    path = STRATEGIES.get(name) or _entry_points().get(name) or (name if ":" in name else None)
+    if path is None:
+        raise InputError(f"unknown strategy {name!r}", nearest(name, [*STRATEGIES, *_entry_points()]))
+    module, _, attribute = path.partition(":")
+    try:
+        return cast(Callable[[Setup], Strategy], getattr(import_module(module), attribute))
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"cannot load strategy {name!r} from {path!r}: {error}",
+                         "give module:Class with an importable module") from error
+
+
+def _entry_points() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group="llmnas.strategies")}
+
+
+def proposal(strategy: str, operator: str, step: int, graph: ArchGraph, parents: Sequence[ArchGraph] = (),
+             rationale: str = "") -> Proposal:
+    """Returns the proposal of a graph that code made."""
+    return Proposal(graph=graph, rationale=rationale, origin=Origin(
+        strategy=strategy, operator=operator, step=step, parents=tuple(parent.key() for parent in parents)))

@@ -1,0 +1,52 @@
+"""Regularised evolution (Real et al., arXiv 1802.01548, algorithm 1)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from llmnas.graph import ArchGraph
+from llmnas.records import Proposal, Trial
+from llmnas.strategies.base import Context, Rng, Setup, proposal
+
+POPULATION: Final = 10
+SAMPLE: Final = 3
+
+
+class Evolution:
+    """A population of the youngest trained architectures; a tournament picks a parent, one mutation makes the child.
+
+    Until the population is full, proposals are random draws. Ages replace quality in deciding who dies, so a lucky
+    score does not stay for ever. Architectures that break a constraint do not enter.
+
+    Args:
+        setup: The space.
+        population: P of the paper (NATS-Bench uses 10).
+        sample: S of the paper, the tournament's size.
+    """
+
+    name = "evolution"
+    waits = False
+
+    def __init__(self, setup: Setup, population: int = POPULATION, sample: int = SAMPLE) -> None:
+        self.space = setup.space
+        self.sample = sample
+        self.population: deque[tuple[float, ArchGraph]] = deque(maxlen=population)
+
+    def ask(self, n: int, rng: Rng, ctx: Context) -> Sequence[Proposal]:
+        """Returns random draws while the population fills, and mutated winners of tournaments afterwards."""
+        if len(self.population) < (self.population.maxlen or 0):
+            return [proposal(self.name, "random", ctx.step, self.space.sample(rng)) for _ in range(n)]
+        return [self._child(rng, ctx.step) for _ in range(n)]
+
+    def _child(self, rng: Rng, step: int) -> Proposal:
+        drawn = rng.choice(len(self.population), size=min(self.sample, len(self.population)), replace=False)
+        _, parent = max((self.population[i] for i in drawn), key=lambda member: member[0])
+        return proposal(self.name, "mutate", step, self.space.mutate(parent, rng), [parent])
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Lets trained trials in; the oldest leaves when the population is full."""
+        for trial in trials:
+            if trial.score is not None and not trial.violates and trial.proposal.graph is not None:
+                self.population.append((trial.score, trial.proposal.graph))
