@@ -36,8 +36,8 @@ def choose(trials: Sequence[Trial], settings: Settings, device: str | None) -> t
 
     With ``min_accuracy`` it is the least cost that reaches it (the highest score when none does); otherwise the
     highest score within the constraints. Finalists are compared by their full training, and a training that a
-    deadline cut counts only when there is no other. A tie goes to the cheaper one, then to the earlier one. When no trained
-    trial keeps the constraints, the highest score of all is returned and the reason says so.
+    deadline cut counts only when there is no other. A tie goes to the cheaper one, then to the earlier one. When no
+    trained trial keeps the constraints, the highest score of all is returned and the reason says so.
     """
     scored = [trial for trial in trials if _merit(trial) is not None]
     finalists = [trial for trial in scored if "full" in trial.trained]

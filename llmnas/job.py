@@ -420,7 +420,8 @@ class _MainJob:
         """Measures finalists longer and in turn: choosing by quick timings selects their errors."""
         graphs = [trial.proposal.graph for trial in trials if trial.proposal.graph is not None]
         self.journal.tick("timing the finalists")
-        for latencies in evaluator.time_finalists(graphs, self.state.plan.wrap_s + self.state.plan.final_s / 4).values():
+        limit_s = self.state.plan.wrap_s + self.state.plan.final_s / 4
+        for latencies in evaluator.time_finalists(graphs, limit_s).values():
             for trial, found in zip(trials, latencies, strict=True):
                 if found is not None:
                     self.journal.emit(Measured(n=trial.n, latency=found))

@@ -28,8 +28,8 @@ from llmnas.records import (
     Proposal,
     Rung,
     Settings,
-    StopReason,
     Stopped,
+    StopReason,
     Told,
     Trial,
     Warned,
@@ -174,7 +174,7 @@ class Search:
             return "interrupted", "interrupted by the person"
         if self._stop_file.exists():
             return "stop_file", "a file STOP appeared in the run directory"
-        if self.journal.clock.t() >= self.end:
+        if self.journal.clock.t() >= self.end - (0.0 if self.running else self._too_short()):
             return "budget", f"the search's share of the budget is used: {self.end:.0f} s"
         if self._failed is not None:
             return "llm_failed", str(self._failed)
@@ -192,6 +192,11 @@ class Search:
         if settings.patience is not None and state.since_best >= settings.patience:
             return "patience", f"{state.since_best} trainings in a row brought no better score"
         return None
+
+    def _too_short(self) -> float:
+        """Returns the seconds in which no further training is worth starting: half of what one took so far."""
+        spent = self.state.spent
+        return 0.5 * spent.train_s / spent.trainings if spent.trainings else 0.0
 
     def _limit(self) -> tuple[StopReason, str] | None:
         spent, settings = self.state.spent, self.settings

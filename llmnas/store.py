@@ -217,7 +217,7 @@ class RunState:
             match trial.status:
                 case "invalid":
                     self.spent.invalid += 1
-                    self.invalid.update(dict.fromkeys(issue.code for issue in trial.proposal.issues))
+                    self.invalid.update({issue.code for issue in trial.proposal.issues})
                 case "duplicate":
                     self.spent.duplicate += 1
                 case _:

@@ -161,7 +161,7 @@ def _drops(network: Network) -> list[Sequence[int]]:
     drops: list[list[int]] = [[] for _ in network.layers]
     final = len(network.layers) - 1
     for index, last in enumerate(network.last_use):
-        if index != final and last != index:
+        if index not in (final, last):
             drops[last].append(index)
     readers = [index for index, layer in enumerate(network.layers) if -1 in layer.inputs]
     if readers and readers[-1] != final:

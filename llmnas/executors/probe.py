@@ -13,7 +13,8 @@ def probe(payload: dict[str, Any], stop: Stop) -> dict[str, Any]:
     """Returns versions, cores and CUDA devices of this machine."""
     import torch
 
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = [torch.cuda.get_device_name(i) for i in range(count)]
     return {"torch": torch.__version__, "cuda": torch.version.cuda, "gpus": gpus, "cores": cores(),
             "python": platform.python_version(), "system": platform.platform(), "cpu": _cpu_name()}
 

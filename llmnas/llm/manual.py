@@ -38,7 +38,7 @@ class ManualModel(ChatModel):
         self._clock, self._sleep = clock, sleep
         self._lock = threading.Lock()
 
-    def chat(self, messages: Sequence[Message], schema: JsonSchema | None, seed: int,  # noqa: ARG002
+    def chat(self, messages: Sequence[Message], schema: JsonSchema | None, seed: int,
              deadline: float | None = None) -> Reply:
         """Returns what somebody wrote into the reply file; see `ChatModel.chat`. The seed is not used."""
         started = self._clock()

@@ -41,7 +41,7 @@ class ReplayModel(ChatModel):
         self._by_role = _queues((f"{record.role} {record.seed}", record) for record in records)
 
     def chat(self, messages: Sequence[Message], schema: JsonSchema | None, seed: int,
-             deadline: float | None = None) -> Reply:  # noqa: ARG002
+             deadline: float | None = None) -> Reply:
         """Returns the logged reply; see `ChatModel.chat`. The deadline is not looked at."""
         with self._lock:
             found = self._find(messages, schema, seed)

@@ -111,7 +111,7 @@ class JsonConsole(QuietConsole):
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def event(self, event: Event, state: RunState) -> None:  # noqa: ARG002 - part of the protocol
+    def event(self, event: Event, state: RunState) -> None:
         """Writes a line."""
         with suppress(Exception):
             _write(self._stream, event.model_dump_json())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -41,7 +43,8 @@ class SpaceContract:
     def test_crossover_is_legal(self, space: Space, graphs: list[ArchGraph]) -> None:
         """A mix of two graphs validates."""
         rng = np.random.default_rng(9)
-        assert not [i for a, b in zip(graphs, graphs[1:], strict=False) for i in space.validate(space.crossover(a, b, rng))]
+        children = [space.crossover(left, right, rng) for left, right in pairwise(graphs)]
+        assert not [issue for child in children for issue in space.validate(child)]
 
     def test_neighbours_are_legal_and_differ(self, space: Space, graphs: list[ArchGraph]) -> None:
         """Every neighbour validates and differs from the graph."""
@@ -57,8 +60,8 @@ class SpaceContract:
         vectors = [space.encode(graph) for graph in graphs]
         assert len({vector.shape for vector in vectors}) == 1
         assert np.isfinite(vectors).all()
-        moved = [not np.array_equal(v, space.encode(space.mutate(g, rng))) for v, g in zip(vectors, graphs, strict=True)]
-        assert np.mean(moved) > 0.6
+        mutated = [space.encode(space.mutate(graph, rng)) for graph in graphs]
+        assert np.mean([not np.array_equal(*pair) for pair in zip(vectors, mutated, strict=True)]) > 0.6
 
     def test_prior_is_legal_unique_and_rises(self, space: Space) -> None:
         """Known-good designs validate, are distinct functions, and come in order of cost."""

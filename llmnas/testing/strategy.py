@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from llmnas.graph import ArchGraph
-from llmnas.records import Counts, Proposal, Settings, Trained, Trial
+from llmnas.records import Counts, Origin, Proposal, Settings, Trained, Trial
 from llmnas.space import Space, load_space
 from llmnas.strategies.base import Context, Setup, Strategy
 
@@ -22,7 +21,7 @@ def context(step: int, trials: Sequence[Trial] = ()) -> Context:
 def measured(n: int, proposal: Proposal, score: float | None, space: Space) -> Trial:
     """Returns the trial of a valid proposal; trained when there is a score, else screened out."""
     graph = proposal.graph
-    if graph is None:
+    if graph is None or proposal.issues:
         return Trial(n=n, proposal=proposal, status="invalid")
     counts = space.network(graph).counts
     if score is None:
@@ -59,7 +58,7 @@ class StrategyContract:
         strategy, trials = self.make(setup), list[Trial]()
         for step in range(steps):
             asked = strategy.ask(4, np.random.default_rng([seed, step]), context(step, trials))
-            told = [measured(len(trials) + i + 1, one, _toy_score(one.graph, i), setup.space)
+            told = [measured(len(trials) + i + 1, one, _toy_score(one, i), setup.space)
                     for i, one in enumerate(asked)]
             trials += told
             strategy.tell(told)
@@ -89,7 +88,8 @@ class StrategyContract:
     def test_survives_everything_told(self, setup_: Setup) -> None:
         """Invalid, duplicate, failed and timed-out trials do not break it."""
         strategy = self.make(setup_)
-        good = strategy.ask(1, np.random.default_rng(0), context(0))[0]
+        good = Proposal(graph=setup_.space.sample(np.random.default_rng(0)),
+                        origin=Origin(strategy="test", operator="random", step=0))
         trials = [Trial(n=1, proposal=good.model_copy(update={"graph": None}), status="invalid")]
         for n, status in enumerate(("duplicate", "failed", "timeout", "screened"), start=2):
             trials.append(Trial.model_validate({
@@ -115,6 +115,8 @@ class StrategyContract:
             assert trial.proposal.issues or (graph is not None and not setup_.space.validate(graph))
 
 
-def _toy_score(graph: ArchGraph | None, place: int) -> float | None:
+def _toy_score(proposal: Proposal, place: int) -> float | None:
     """A score in (0, 1) that depends on the graph alone; every fourth proposal is not trained."""
-    return None if graph is None or place % 4 == 3 else int(graph.key()[3:9], 16) / 2**24
+    if proposal.graph is None or proposal.issues or place % 4 == 3:
+        return None
+    return int(proposal.graph.key()[3:9], 16) / 2**24

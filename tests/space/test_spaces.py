@@ -171,7 +171,7 @@ def test_space_files_say_line_and_fix(tmp_path):
     good = (Path("spaces") / "convnet.yaml").read_text()
     for old, new, line, says in [
         ("name: convnet", "nane: convnet", 2, "nane"),
-        ("kernel: [3], stride: [1, 2], expand: [1, 2, 4]", "kernel: [3], stride: [2, 1], expand: [1, 2, 4]", 17, "rise"),
+        ("[3], stride: [1, 2], expand: [1, 2, 4]", "[3], stride: [2, 1], expand: [1, 2, 4]", 17, "rise"),
         ("  - id: s2", "  - id: s1", 1, "twice"),
         ("      stem: {channels", "      stemm: {channels", 15, "stem"),
     ]:
