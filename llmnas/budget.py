@@ -22,7 +22,7 @@ RATE_CPU: Final = 8.0
 Nominal rates decide how long a short training is; they are constants, so that the same command gives the same plan on
 the same kind of machine. Wall time only ends things."""
 RATE_CUDA: Final = 2000.0
-LAUNCH_S: Final = {"cpu": 60e-6, "cuda": 10e-6}
+LAUNCH_S: Final = {"cpu": 90e-6, "cuda": 10e-6}
 """Nominal seconds a layer costs per step besides its arithmetic."""
 
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -21,7 +22,7 @@ from typing import Any, Final
 
 from llmnas.budget import Clock, make_plan, parse_duration
 from llmnas.data import DataRef, load, materialise, reopen, split
-from llmnas.errors import InputError, LlmnasError, ModelError, NoModelFound, RunError
+from llmnas.errors import InputError, LlmnasError, ModelError, NoModelFound, RunError, nearest
 from llmnas.evaluate import Rungs
 from llmnas.executors import Executor, Job, LocalExecutor
 from llmnas.front import choose, front
@@ -49,9 +50,11 @@ from llmnas.space import Space, load_space, parse_graph
 from llmnas.space.library import default_space
 from llmnas.store import RunState, RunStore, new_run_name, point_latest, read_run, to_json_file
 from llmnas.strategies import Setup, load_strategy
+from llmnas.train import METRICS, recipe_for
 
 PROBE_S: Final = 60.0
 EXPORT_S: Final = 20.0
+REACH_S: Final = 6.0
 PERSON_ENDED: Final = ("interrupted", "stop_file")
 
 
@@ -144,12 +147,23 @@ def run(*, out: str | Path | None = None, progress: str = "quiet", budget: str |
         options["budget_s"] = parse_duration(budget) if isinstance(budget, str) else float(budget)
     if target is not None:
         options["target"] = (target,) if isinstance(target, str) else tuple(target)
+    if options.get("metric", METRICS[0]) not in METRICS:
+        raise InputError(f"unknown metric {options['metric']!r}", nearest(options["metric"], list(METRICS)))
+    if isinstance(executor, str) and executor != "local":
+        raise InputError(f"unknown executor {executor!r}", "known: local")
+    if options.get("max_energy_mj") is not None:
+        raise InputError("--max-energy cannot be kept: no energy is measured or predicted yet",
+                         "constrain latency or parameters instead")
     settings = Settings(**options, executor=executor if isinstance(executor, str) else type(executor).__name__)
     directory = Path(out) if out else Path("runs") / new_run_name(settings.target[0], settings.strategy)
     clock = Clock(settings.budget_s, used_s=monotonic() - started_at if started_at is not None else 0.0)
     with RunStore(directory, create=True) as store:
-        point_latest(directory)
-        return _MainJob(store, settings, clock, progress, None if isinstance(executor, str) else executor).begin(argv)
+        try:
+            job = _MainJob(store, settings, clock, progress, None if isinstance(executor, str) else executor)
+            return job.begin(argv)
+        finally:
+            if store.state.started is None:  # refused before anything was paid for: leave nothing behind
+                shutil.rmtree(directory, ignore_errors=True)
 
 
 def resume(directory: str | Path, *, progress: str = "quiet", executor: Executor | None = None,
@@ -210,12 +224,13 @@ class _MainJob:
     def begin(self, argv: tuple[str, ...]) -> Result:
         """Prepares a new run and carries it out."""
         with self.exits, self.interrupts.listening():
-            dataset = load(self.settings.data, self.settings.seed)
+            dataset = load(self.settings.data)
             self.data = materialise(dataset, split(dataset, self.settings.seed), self.store.directory / "data")
             self.settings = self.settings.model_copy(update={"space": self._space_name()})
             self.journal.emit(RunStarted(
                 run=self.store.directory.name, settings=self.settings, plan=self._plan(), task=self._task(),
                 environment=self.machine, model=self.model.name if self.model else None, argv=argv))
+            point_latest(self.store.directory)
             self._announce()
             return self._carry_out()
 
@@ -232,7 +247,7 @@ class _MainJob:
         folder = self.store.directory / "data"
         if (folder / "train_x.npy").exists():
             return reopen(folder)
-        dataset = load(self.settings.data, self.settings.seed)
+        dataset = load(self.settings.data)
         data = materialise(dataset, split(dataset, self.settings.seed), folder)
         if data.digests != self.state.begun.task["digests"]:
             raise RunError(f"the data {self.settings.data!r} changed since this run started",
@@ -296,6 +311,7 @@ class _MainJob:
                            temperature=self.settings.temperature, run_dir=self.store.directory,
                            memory=self.store.directory / "endpoints.json")
         self.exits.callback(model.close)
+        _check_reachable(model)
         if self.settings.max_usd is not None and not model.priced:
             raise InputError(f"--max-usd cannot be kept: the price of {model.name} is unknown",
                              "give a price table in $LLMNAS_PRICES, or use --max-tokens")
@@ -304,8 +320,6 @@ class _MainJob:
     def _plan(self) -> Plan:
         designs = self.space.prior()
         reference = self.space.network(designs[len(designs) // 2], self.data.shape, self.data.classes)
-        from llmnas.train import recipe_for
-
         batch = recipe_for(self.data, self.data.sizes["train"]).batch
         return make_plan(self.settings, reference, self.data.sizes["train"], batch, self._device_kind(),
                          self.machine["cores"], any(target.measurable for target in self.targets),
@@ -446,6 +460,23 @@ class _MainJob:
             for part in (self.store.directory / "data").glob("**/*.npy"):
                 part.unlink()
         return files
+
+
+def _check_reachable(model: Any) -> None:
+    """Asks an endpoint for its models, so that a wrong address or key is known before anything is spent.
+
+    Raises:
+        ModelError: Nothing answers, or the key is refused. An endpoint without such a list passes.
+    """
+    from llmnas.llm import CallFailed
+
+    if not hasattr(model, "models"):
+        return
+    try:
+        model.models(monotonic() + REACH_S)
+    except CallFailed as error:
+        if error.status in ("unreachable", "timeout", "out_of_time", "auth"):
+            raise ModelError(f"{model.name}: {error.message}", error.hint or "see `llmnas doctor`") from error
 
 
 def export_trial(executor: Executor, directory: Path, state: RunState, data: DataRef, evaluator: Rungs,

@@ -304,8 +304,17 @@ class Search:
         cap = self.settings.screen
         done = sum(len(trial.scores) > 2 for trial in self.state.trials) if cap is not None else 0
         self.journal.tick(f"screening {len(graphs)} proposals")
-        return self.evaluator.screen(graphs, None if cap is None else max(0, cap - done),
-                                     self.end - self.journal.clock.t())
+        screened = self.evaluator.screen(graphs, None if cap is None else max(0, cap - done),
+                                         self.end - self.journal.clock.t())
+        self._warn_of_blind_screening(screened)
+        return screened
+
+    def _warn_of_blind_screening(self, screened: Sequence[Screened]) -> None:
+        """Says so, once, when screening as a whole failed: the search would go on blindly otherwise."""
+        problem = next((one.unscored["screening"] for one in screened if "screening" in one.unscored), None)
+        message = f"screening failed, so proposals were ordered by size alone: {problem}"
+        if problem is not None and message not in self.state.warnings and self.journal.clock.t() < self.end:
+            self.journal.emit(Warned(message=message))
 
     def _promoted(self, trials: list[Trial], places: list[int], screened: Sequence[Screened],
                   everything: bool) -> list[int]:

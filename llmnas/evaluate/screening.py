@@ -7,6 +7,7 @@ from typing import Any
 from llmnas.executors.base import Stop
 from llmnas.latency import measure_job
 from llmnas.proxies import score_job
+from llmnas.train.device import choose_device
 
 
 def screen_job(payload: dict[str, Any], stop: Stop) -> dict[str, Any]:
@@ -20,5 +21,8 @@ def screen_job(payload: dict[str, Any], stop: Stop) -> dict[str, Any]:
         ``scores`` in order of the networks, ``latencies`` by target key.
     """
     latencies = {job["target"]["key"]: measure_job(job, stop)["latencies"] for job in payload["measure"]}
-    scores = score_job(payload["score"], stop)["scores"] if payload["score"] else []
+    scores = []
+    if payload["score"]:
+        device = str(choose_device(payload["score"]["device"]).device)
+        scores = score_job({**payload["score"], "device": device}, stop)["scores"]
     return {"scores": scores, "latencies": latencies}

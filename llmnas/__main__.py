@@ -1,0 +1,6 @@
+"""``python -m llmnas``."""
+
+from llmnas.cli import main
+
+if __name__ == "__main__":
+    main()

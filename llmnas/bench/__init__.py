@@ -1,0 +1,1 @@
+"""Benches: what llmnas promises, measured on the machine at hand. `llmnas bench --help` lists them."""
