@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import ceil, sqrt
 from typing import Final
 
@@ -16,14 +16,16 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h":
                  "hours": 3600.0, "d": 86400.0}
 _FORMS: Final = "write 30min, 90s, 1h30, 1h30min, 2 h, 250ms or a number of seconds"
 
-RATE_CPU: Final = 8.0
+RATE_CPU: Final = 16.0
 """Nominal training rate of one CPU core in 1e9 multiply-accumulates per second, forward and backward together.
 
 Nominal rates decide how long a short training is; they are constants, so that the same command gives the same plan on
 the same kind of machine. Wall time only ends things."""
 RATE_CUDA: Final = 2000.0
 LAUNCH_S: Final = {"cpu": 90e-6, "cuda": 10e-6}
-"""Nominal seconds a layer costs per step besides its arithmetic."""
+"""Nominal seconds a layer costs per pass of a step besides its arithmetic."""
+MIN_EPOCHS: Final = 30
+"""Epochs that a network must be able to see in its final training to be worth a short one."""
 
 
 def parse_duration(text: str) -> float:
@@ -84,19 +86,26 @@ class Clock:
         return self._zero + t
 
 
-def step_seconds(network: Network, batch: int, kind: str, cores: int) -> float:
-    """Returns the nominal seconds of one training step: 3 passes of arithmetic, and launches."""
-    rate = (RATE_CPU * cores if kind == "cpu" else RATE_CUDA) * 1e9
-    return 3 * network.counts.macs * batch / rate + 3 * network.counts.layers * LAUNCH_S[kind]
+def epoch_seconds(network: Network, rate: float, launch_s: float, batch: int, steps: int) -> float:
+    """Returns the nominal seconds of one epoch: three passes of arithmetic, and of launches, per step.
+
+    Args:
+        network: What is trained.
+        rate: 1e9 multiply-accumulates per second.
+        launch_s: Seconds per layer and pass.
+        batch: Examples per step.
+        steps: Steps per epoch.
+    """
+    return 3 * steps * (network.counts.macs * batch / (rate * 1e9) + network.counts.layers * launch_s)
 
 
-def make_plan(settings: Settings, reference: Network, train_examples: int, batch: int, kind: str, cores: int,
+def make_plan(settings: Settings, designs: Sequence[Network], train_examples: int, batch: int, kind: str, cores: int,
               measured_latency: bool, has_model: bool) -> Plan:
     """Returns how the budget is divided, from the settings and nominal rates alone.
 
     Args:
         settings: Budget, screening and workers.
-        reference: A network of middling cost of the space, on this data.
+        designs: Known-good networks of the space on this data, cheapest first.
         train_examples: Size of the training part.
         batch: Batch size of the recipe.
         kind: ``cpu`` or ``cuda``.
@@ -104,42 +113,48 @@ def make_plan(settings: Settings, reference: Network, train_examples: int, batch
         measured_latency: Whether each screened network is timed.
         has_model: Whether proposals come from a language model.
     """
+    rate = RATE_CPU * cores if kind == "cpu" else RATE_CUDA
+    launch_s, steps = LAUNCH_S[kind], max(1, train_examples // batch)
     budget = settings.budget_s
     wrap_s = min(15.0, max(4.0, 0.05 * budget))  # test, export and report
     usable = max(1.0, budget - wrap_s)
     final_s = 0.35 * usable
     full_s = 0.2 * usable if budget >= 300 else 0.0
     search_s = usable - final_s - full_s
-    epoch_s = max(1e-3, step_seconds(reference, batch, kind, cores) * max(1, train_examples // batch))
-    wanted = 8 + 2 * sqrt(search_s / 10)  # trainings: more with more time, each of them longer too
+
+    costs = [epoch_seconds(network, rate, launch_s, batch, steps) for network in designs]
+    max_epoch_s = max(final_s / MIN_EPOCHS, 1.5 * min(costs))
+    fitting = [place for place, cost in enumerate(costs) if cost <= max_epoch_s]
+    reference = designs[fitting[(3 * len(fitting)) // 4 if len(fitting) > 1 else 0]]
+    epoch_s = max(1e-3, epoch_seconds(reference, rate, launch_s, batch, steps))
+
+    wanted = 6 + 1.5 * sqrt(search_s / 10)  # trainings: more with more time, each of them longer too
     short_s = max(0.5, 0.75 * search_s * settings.workers / wanted)
     epochs = int(min(30, max(1, short_s // epoch_s)))
-    fraction = round(min(1.0, max(0.05, short_s / epoch_s)), 3) if epochs == 1 else 1.0
+    fraction = round(min(1.0, max(0.1, short_s / epoch_s)), 3) if epochs == 1 else 1.0
     expected = epochs * fraction * epoch_s
-    screen_s = _screen_seconds(reference, kind, cores, measured_latency)
+    screen_s = 2 * epoch_seconds(reference, rate, launch_s, 64, 1) + (0.35 if measured_latency else 0.0) + 0.02
     ratio = int(min(4, max(1, 0.5 * expected / screen_s)))  # screening may take half as long as training
     promote = 2
-    per_promoted = expected / settings.workers + ratio * screen_s
-    trainings = int(search_s / per_promoted)
+    trainings = int(search_s / (expected / settings.workers + ratio * screen_s))
     rounds = trainings // promote
     return Plan(search_s=search_s, final_s=final_s, wrap_s=wrap_s, full_s=full_s, finalists=3 if full_s else 0,
                 full_epochs=max(1, int(full_s / 3 / epoch_s)) if full_s else 0,
                 short_epochs=epochs, short_fraction=fraction, short_s=expected,
                 train_deadline_s=max(5.0, 6 * expected), batch=promote * ratio, promote=promote, trainings=trainings,
-                proposals=trainings * ratio, calls=ceil(rounds) if has_model else None,
-                rate=(RATE_CPU * cores if kind == "cpu" else RATE_CUDA),
-                proxies=_affordable(screen_s, expected),
-                warning="" if rounds >= 3 else (
-                    f"only {rounds} round{'s' if rounds != 1 else ''} of proposals fit: a budget of about "
-                    f"{format_duration(ceil(budget * 3 / max(0.5, rounds)))} gives three"))
-
-
-def _screen_seconds(network: Network, kind: str, cores: int, measured_latency: bool) -> float:
-    """Returns nominal seconds of counting, proxies (about six passes of 64 examples) and timing one network."""
-    return 2 * step_seconds(network, 64, kind, cores) + (0.35 if measured_latency else 0.0) + 0.02
+                proposals=trainings * ratio, calls=ceil(rounds) if has_model else None, rate=rate, launch_s=launch_s,
+                train_batch=batch, train_steps=steps, max_epoch_s=max_epoch_s,
+                proxies=_affordable(screen_s, expected), warning=_warning(budget, rounds))
 
 
 def _affordable(screen_s: float, training_s: float) -> tuple[str, ...]:
     """Returns the proxies to compute: all shared-pass ones, or counts alone when a training is cheaper than that."""
     counted = ("params", "flops")
     return (*counted, "synflow", "nwot", "jacov", "grad_norm", "snip") if screen_s < training_s else counted
+
+
+def _warning(budget: float, rounds: int) -> str:
+    if rounds >= 3:
+        return ""
+    enough = format_duration(ceil(budget * 3 / max(0.5, rounds)))
+    return f"only {rounds} round{'s' if rounds != 1 else ''} of proposals fit: a budget of about {enough} gives three"

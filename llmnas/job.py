@@ -318,10 +318,9 @@ class _MainJob:
         return model
 
     def _plan(self) -> Plan:
-        designs = self.space.prior()
-        reference = self.space.network(designs[len(designs) // 2], self.data.shape, self.data.classes)
+        designs = [self.space.network(graph, self.data.shape, self.data.classes) for graph in self.space.prior()]
         batch = recipe_for(self.data, self.data.sizes["train"]).batch
-        return make_plan(self.settings, reference, self.data.sizes["train"], batch, self._device_kind(),
+        return make_plan(self.settings, designs, self.data.sizes["train"], batch, self._device_kind(),
                          self.machine["cores"], any(target.measurable for target in self.targets),
                          self.model is not None)
 

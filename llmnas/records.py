@@ -258,6 +258,11 @@ class Plan(Frozen):
         proposals: Proposals expected to fit.
         calls: Model calls expected to fit; None when the strategy uses none.
         rate: Nominal multiply-accumulates per second of training on this device, in 1e9.
+        launch_s: Nominal seconds a layer costs per pass of a step besides its arithmetic.
+        train_batch: Examples per step.
+        train_steps: Steps of an epoch.
+        max_epoch_s: Nominal seconds of an epoch above which a network is not trained: it would see too few epochs in
+            its final training.
         proxies: Names of the proxies computed for every screened network.
         warning: What is wrong with the budget; empty when nothing.
     """
@@ -278,6 +283,10 @@ class Plan(Frozen):
     proposals: int
     calls: int | None
     rate: float
+    launch_s: float
+    train_batch: int
+    train_steps: int
+    max_epoch_s: float
     proxies: tuple[str, ...]
     warning: str = ""
 

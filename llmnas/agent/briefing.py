@@ -35,7 +35,7 @@ class Briefing:
         chosen = exemplars(trials, self.setup.device, rng)
         block = self._block("propose", count, rng) | {
             "exemplars": [self._exemplar(trial) for trial in chosen], "rules": [rule.text for rule in rules[:RULES]]}
-        return self._common(block, count, rules) | {"facts": [self._facts(trial) for trial in chosen],
+        return self._common(block, count, rules, trials) | {"facts": [self._facts(trial) for trial in chosen],
                                                     "failures": failures(trials)}
 
     def repair(self, invalid: Sequence[tuple[Any, Sequence[Any]]], rng: Rng) -> dict[str, Any]:
@@ -55,14 +55,21 @@ class Briefing:
                                                   "trials": listed}
         return self._common(block, 0, rules) | {"trials": listed, "facts": [], "failures": []}
 
-    def _common(self, block: dict[str, Any], count: int, rules: Sequence[Rule]) -> dict[str, Any]:
+    def _time_limit(self, trials: Sequence[Trial]) -> list[str]:
+        """Returns the limit on training time in MACs, learnt from what was refused for it."""
+        refused = [trial.counts.macs for trial in trials
+                   if trial.counts is not None and any("final training" in words for words in trial.violates)]
+        return [f"Fewer than {min(refused)} MACs: dearer networks cannot be trained in the time."] if refused else []
+
+    def _common(self, block: dict[str, Any], count: int, rules: Sequence[Rule],
+                trials: Sequence[Trial] = ()) -> dict[str, Any]:
         task = self.setup.task
         ops = list(self.described["ops"])
         return {"block": block, "count": count, "niche": None, "invalid": [], "trials": [],
                 "task": {"name": task["name"], "shape": task["shape"], "classes": task["classes"],
                          "train": task["sizes"]["train"], "metric": task["metric"]},
                 "space": {**self.described, "ops": {op: self.described["ops"][op] for op in ops}},
-                "limits": limit_sentences(self.setup.settings, self.setup.device),
+                "limits": [*limit_sentences(self.setup.settings, self.setup.device), *self._time_limit(trials)],
                 "rules": [{"text": rule.text, "supports": list(rule.supports), "contradicts": list(rule.contradicts)}
                           for rule in rules[:RULES]]}
 

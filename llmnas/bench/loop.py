@@ -117,14 +117,14 @@ def run_case(space: str, strategy: str, trials: int, seed: int = 0, profile: boo
             reached, trained = len(store.state.trials), store.state.spent.trainings
             duplicate, events = store.state.spent.duplicate, store.state.events
         after, log = peak_mb(), directory / "events.jsonl"
-        row = {"space": space, "strategy": strategy, "trials": reached, "trained": trained, "duplicate": duplicate,
-               "stopped": stopped.reason if reached < trials else "all trials done",
-               "ms_per_proposal": {str(mark): marks.window_ms(mark) for mark in _milestones(reached)},
+        marked = {str(mark): marks.window_ms(mark) for mark in _milestones(reached)}
+        row: dict[str, Any] = {"space": space, "strategy": strategy, "trials": reached, "trained": trained,
+               "duplicate": duplicate, "stopped": stopped.reason if reached < trials else "all trials done",
+               "ms_per_proposal": marked, "slowdown": _slowdown(marked),
                "seconds": marks.at[-1] - marks.at[0], "peak_mb": after,
                "grown_mb": None if after is None or before is None else after - before,
                "log_mb": log.stat().st_size / 2**20, "log_bytes_per_trial": log.stat().st_size / max(1, reached),
                **_fold_speed(directory, events)}
-        row["slowdown"] = _slowdown(row["ms_per_proposal"])
         return row | ({"profile": _hottest(profiler)} if profiler else {})
 
 

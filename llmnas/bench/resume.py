@@ -29,6 +29,7 @@ def bench_resume(root: Path, kills: int, evals: int, seed: int, budget: str, lim
         seed: Of the runs and of the moments.
         budget: Of the runs; so large that it ends nothing.
         limit_s: Wall seconds after which a single command is taken for hung.
+        say: Told of every attempt.
 
     Raises:
         LlmnasError: The run that is left alone does not end well.
@@ -100,7 +101,8 @@ def doing(state: RunState, last: str) -> str:
     if state.finished is not None:
         return "finished"
     if state.selected is not None:
-        return "during the final training" if last == "selected" else "during the export"
+        final = "final" in state.trial(state.selected.n).trained
+        return "during the export" if final else "during the final training"
     if state.stopped is not None:
         return "after the search, before the choice"
     if state.pending:
@@ -112,7 +114,7 @@ def doing(state: RunState, last: str) -> str:
 
 def compare(left: RunState, right: RunState) -> list[str]:
     """Returns every difference of two runs in what was proposed, what came of it and what was chosen."""
-    found = []
+    found = [] if left.plan == right.plan else ["the plans differ: another machine, or other code"]
     if len(left.trials) != len(right.trials):
         found.append(f"{len(left.trials)} trials against {len(right.trials)}")
     for one, two in zip(left.trials, right.trials, strict=False):

@@ -170,7 +170,8 @@ def _fuzz_lines(result: dict[str, Any]) -> Iterator[str]:
 def _resume_lines(result: dict[str, Any]) -> Iterator[str]:
     for one in result["attempts"]:
         how = "killed" if one["killed"] else f"ended with code {one['code']}"
-        yield f"{how} after {one['after_s']:.1f} s, {one['events']} events{', a torn line' * one['torn']}: {one['says']}"
+        torn = ", a torn line" if one["torn"] else ""
+        yield f"{how} after {one['after_s']:.1f} s, {one['events']} events{torn}: {one['says']}"
     yield from (f"  differs: {text}" for text in result["differences"])
     left, right = result["trials"]
     yield (f"{result['kills']} kills; {left} trials alone, {right} with kills: "

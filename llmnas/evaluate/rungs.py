@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
 
+from llmnas.budget import epoch_seconds
 from llmnas.data import DataRef
 from llmnas.evaluate.base import Screened
 from llmnas.executors import Executor, Handle, Job, Outcome
@@ -100,13 +101,21 @@ class Rungs:
 
     def _counted(self, network: Network) -> Screened:
         latency = {target.key: predict(network, target) for target in self.targets if not target.measurable}
-        return self._judged(Screened(counts=network.counts, latency=latency, scores={
+        return self._judged(Screened(counts=network.counts, latency=latency, violates=self._too_slow(network), scores={
             "params": float(network.counts.params), "flops": float(network.counts.macs)}))
+
+    def _too_slow(self, network: Network) -> tuple[str, ...]:
+        plan = self.plan
+        cost = epoch_seconds(network, plan.rate, plan.launch_s, plan.train_batch, plan.train_steps)
+        if cost <= plan.max_epoch_s:
+            return ()
+        return (f"an epoch takes {cost:.3g} s at the nominal rate, more than {plan.max_epoch_s:.3g} s: too few epochs "
+                "fit into the final training",)
 
     def _judged(self, one: Screened) -> Screened:
         first = one.latency.get(self.targets[0].key) if self.targets else None
-        return one.model_copy(update={"violates": violations(
-            self.settings, params=one.counts.params, memory_mb=one.counts.memory_mb, latency=first)})
+        found = violations(self.settings, params=one.counts.params, memory_mb=one.counts.memory_mb, latency=first)
+        return one.model_copy(update={"violates": tuple(dict.fromkeys((*one.violates, *found)))})
 
     def _measured(self, networks: list[Network], scored: int, limit_s: float) -> Outcome | None:
         names = [name for name in self.plan.proxies if name not in ("params", "flops")]

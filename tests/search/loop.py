@@ -13,6 +13,7 @@ from llmnas.strategies import Setup, load_strategy
 
 PLAN = Plan(search_s=60, final_s=30, wrap_s=5, full_s=0, finalists=0, full_epochs=0, short_epochs=1, short_fraction=1.0,
             short_s=1, train_deadline_s=6, batch=4, promote=2, trainings=30, proposals=60, calls=None, rate=16,
+            launch_s=1e-5, train_batch=64, train_steps=10, max_epoch_s=60,
             proxies=("params", "flops"))
 
 
