@@ -184,6 +184,14 @@ def structural_issues(graph: ArchGraph) -> list[Issue]:
 
 def find_cycle(graph: ArchGraph) -> list[str]:
     """Returns the ids along one cycle, first id repeated at the end; empty when there is none."""
+    try:
+        _ = graph.order  # kept, and needed later anyway
+    except ValueError:
+        return _a_cycle(graph)
+    return []
+
+
+def _a_cycle(graph: ArchGraph) -> list[str]:
     import networkx as nx
 
     edges = ((source, node.id) for node in graph.nodes for source in node.inputs)

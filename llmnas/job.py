@@ -86,7 +86,8 @@ class Result:
         """The exit code of the command line."""
         if self.state.stopped and self.state.stopped.reason == "interrupted":
             return 130
-        if self.chosen is None or self.chosen.best_rung is None:
+        ended_by_person = self.state.stopped is not None and self.state.stopped.reason in PERSON_ENDED
+        if self.chosen is None or ("final" not in self.chosen.trained and not ended_by_person):
             return ModelError.exit_code if self._lost_model else NoModelFound.exit_code
         return ModelError.exit_code if self._lost_model else 0
 
@@ -212,6 +213,7 @@ class _MainJob:
         self.console = open_console(progress)
         self.journal = Journal(store, clock, self.console)
         self.interrupts = Interrupts()
+        self._tried: set[int] = set()  # trials whose final training failed
         self.exits = ExitStack()
         self.executor = executor or self.exits.enter_context(LocalExecutor(logs=store.directory / "jobs"))
 
@@ -386,13 +388,32 @@ class _MainJob:
     def _conclude(self, evaluator: Rungs, stopped: Stopped) -> None:
         self._full_rung(evaluator)
         chosen = self._select(evaluator)
-        if chosen is None or "final" in chosen.trained:
-            return
-        left = self.settings.budget_s - self.state.plan.wrap_s - self.clock.t()
-        if stopped.reason != "budget" and self.settings.max_evals is not None and self.settings.strategy != "none":
-            left = min(left, self.state.plan.final_s)
-        train_one(self.journal, evaluator, chosen, "final", max(1.0, left), "final training of trial " + str(chosen.n),
-                  self.interrupts)
+        limited = stopped.reason != "budget" and self.settings.max_evals is not None
+        while chosen is not None and "final" not in chosen.trained and not self.interrupts():
+            left = self.settings.budget_s - self.state.plan.wrap_s - self.clock.t()
+            if limited:
+                left = min(left, self.state.plan.final_s)
+            measured = train_one(self.journal, evaluator, chosen, "final", max(1.0, left),
+                                 f"final training of trial {chosen.n}", self.interrupts)
+            if measured.trained is not None:
+                return
+            chosen = self._second_choice(chosen, measured.note)
+
+    def _second_choice(self, failed: Trial, note: str) -> Trial | None:
+        """Returns the cheapest architecture that was not tried yet, after a final training failed, while time is left.
+
+        Cheapest, because what failed at this point failed for want of time or memory.
+        """
+        self._tried.add(failed.n)
+        valid = [trial for trial in self.state.trials if trial.counts is not None and trial.n not in self._tried]
+        if not valid or self.settings.budget_s - self.state.plan.wrap_s - self.clock.t() < 1.0:
+            self.journal.emit(Warned(message=f"the final training of trial {failed.n} failed: {note}"))
+            return None
+        chosen = min(valid, key=lambda trial: (trial.counts.macs if trial.counts else 0, trial.n))
+        front_before = self.state.selected.front if self.state.selected else ()
+        self.journal.emit(Selected(n=chosen.n, front=front_before, why=(
+            f"the final training of trial {failed.n} failed ({note}); this is the cheapest architecture seen")))
+        return chosen
 
     def _full_rung(self, evaluator: Rungs) -> None:
         """Trains the best few longer, each equally, so that the choice rests on more than a short training."""
@@ -448,11 +469,17 @@ class _MainJob:
 
     # -- artefacts
 
+    def _trained_weights(self) -> str | None:
+        """Returns the weights file of the chosen trial; None when it has none: untrained weights are not a model."""
+        chosen = self.state.trial(self.state.selected.n) if self.state.selected else None
+        final = chosen.trained.get("final") if chosen else None
+        return final.weights if final else None
+
     def _artefacts(self, evaluator: Rungs) -> dict[str, str]:
         """Writes graph, code, weights, model card and split ids; clears the copied data."""
         files = {"report": "report.html", "events": "events.jsonl"}
         graph = self._chosen_graph()
-        if graph is not None and self.state.selected is not None:
+        if graph is not None and self._trained_weights() is not None:
             files |= export_trial(self.executor, self.store.directory, self.state, self.data, evaluator, ("torch",))
         to_json_file(self.store.directory / "run.json", self.state.begun.model_dump(mode="json"))
         if self.state.stopped is None or self.state.stopped.reason not in PERSON_ENDED:
@@ -494,7 +521,10 @@ def export_trial(executor: Executor, directory: Path, state: RunState, data: Dat
     best = directory / "best"
     best.mkdir(exist_ok=True)
     final = trial.trained.get("final")
-    weights = str((directory / final.weights).resolve()) if final and final.weights else None
+    if final is None or final.weights is None:
+        raise NoModelFound(f"trial {trial.n} was not trained to the end, so there are no weights to export",
+                           "`llmnas resume` the run, with a larger --budget if its time is used up")
+    weights = str((directory / final.weights).resolve())
     payload = {"network": evaluator.network(graph).to_data(), "weights": weights, "directory": str(best.resolve()),
                "formats": list(formats), "graph": graph.model_dump(mode="json", exclude_none=True),
                "meta": export_meta(state, trial, data)}

@@ -309,7 +309,7 @@ class RunStore:
         self.directory = directory
         log = directory / "events.jsonl"
         if create:
-            if directory.exists() and any(directory.iterdir()):
+            if _holds_something(directory):
                 raise RunError(f"{directory} already exists and is not empty",
                                f"continue it with `llmnas resume {directory}`, or choose another --out")
             directory.mkdir(parents=True, exist_ok=True)
@@ -350,6 +350,14 @@ class RunStore:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.close()
+
+
+def _holds_something(directory: Path) -> bool:
+    """Returns whether a folder has content of worth; what a run leaves that died before its first event has none."""
+    if not directory.exists() or not any(directory.iterdir()):
+        return False
+    log = directory / "events.jsonl"
+    return not ((directory / ".lock").exists() and (not log.exists() or log.stat().st_size == 0))
 
 
 def _locked(path: Path, directory: Path) -> IO[str]:

@@ -15,6 +15,7 @@ from llmnas.graph import ArchGraph, Node
 LEAST: Final = 0.7
 OVER_S: Final = 3.0
 """A run keeps its budget when its wall time is between `LEAST` of it and `OVER_S` seconds more than it."""
+_NEEDED: Final = {"report": "report", "model": "model", "tested": "a final training"}
 _HANG_S: Final = 120.0  # over the budget; then it is killed
 
 
@@ -111,9 +112,11 @@ def _one(case: Case, root: Path, seed: int) -> dict[str, Any]:
 
 
 def judged(row: dict[str, Any]) -> dict[str, Any]:
-    """Returns the row with the verdict."""
+    """Returns the row with the verdict. A model without a test score has no trained weights: it is no answer."""
     in_time = LEAST * row["budget_s"] <= row["wall_s"] <= row["budget_s"] + OVER_S
-    return row | {"in_time": in_time, "ok": in_time and row["code"] == 0 and row["report"] and row["model"]}
+    tested = row["test"] is not None
+    return row | {"in_time": in_time, "tested": tested,
+                  "ok": in_time and row["code"] == 0 and row["report"] and row["model"] and tested}
 
 
 def _what(directory: Path) -> dict[str, Any]:
@@ -132,7 +135,7 @@ def _what(directory: Path) -> dict[str, Any]:
 
 def line(row: dict[str, Any]) -> str:
     """Returns a row for people."""
-    missing = [name for name in ("report", "model") if not row[name]]
+    missing = [says for name, says in _NEEDED.items() if not row[name]]
     verdict = "ok" if row["ok"] else "NOT ok" + (f", without {' and '.join(missing)}" if missing else "")
     return (f"{row['run']:34} {row['wall_s']:6.1f} s of {row['budget_s']:3} s ({100 * row['share']:3.0f} %), "
             f"code {row['code']}, {json.dumps(row['trained'])} trained: {verdict}")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from llmnas.graph import ArchGraph, Issue, structural_issues
+from llmnas.graph import ArchGraph, Issue, live_ids, structural_issues
 from llmnas.network import Network, Shape, ShapeFault
 from llmnas.ops import OPS
 from llmnas.space import dag, slots, wire
@@ -83,12 +83,13 @@ class Space:
 
     def _size_issues(self, graph: ArchGraph, shape: Shape | None, classes: int | None) -> list[Issue]:
         if not self.spec.dag and not self.spec.max_params and not self.spec.max_macs:
-            return [] if graph.output in {node.id for node in graph.live().nodes} else [_DISCONNECTED]
+            return [] if graph.output in live_ids(graph) else [_DISCONNECTED]
         try:
-            counts = self.network(graph, shape, classes).counts
+            layers = self.network(graph, shape, classes).layers
         except ShapeFault as fault:
             return [fault.issue]
-        limits = (("params", counts.params, self.spec.max_params), ("MACs", counts.macs, self.spec.max_macs))
+        limits = (("params", sum(layer.params for layer in layers), self.spec.max_params),
+                  ("MACs", sum(layer.macs for layer in layers), self.spec.max_macs))
         return [Issue(code="too_large", at="nodes", says=f"{value:,} {what} exceed the space's limit of {limit:,}",
                       fix="Use fewer channels, less depth or more stride.")
                 for what, value, limit in limits if limit is not None and value > limit]

@@ -138,9 +138,17 @@ def test_the_slow_start_outlasts_its_budget(tmp_path):
 def test_a_budget_is_kept_from_70_percent_to_3_seconds_over(wall_s, code, ok):
     """The verdict of a row, and its words."""
     row = budget.judged({"run": "x", "budget_s": 60, "wall_s": wall_s, "share": wall_s / 60, "code": code,
-                         "trained": 3, "report": True, "model": True})
+                         "trained": 3, "report": True, "model": True, "test": 0.9})
     assert row["ok"] is ok
     assert budget.line(row).endswith("ok") is ok or "NOT ok" in budget.line(row)
+
+
+def test_a_model_that_was_not_trained_is_no_answer():
+    """A file of weights alone is not enough."""
+    row = budget.judged({"run": "x", "budget_s": 60, "wall_s": 58.0, "share": 0.97, "code": 0, "trained": 0,
+                         "report": True, "model": True, "test": None})
+    assert not row["ok"]
+    assert budget.line(row).endswith("NOT ok, without a final training")
 
 
 def test_commands_run_and_are_killed(tmp_path):

@@ -50,7 +50,8 @@ class Story:
         """Starts the run."""
         plan = Plan(search_s=1200, final_s=480, wrap_s=60, full_s=0, finalists=0, full_epochs=0,
                     short_epochs=4, short_fraction=1.0, short_s=40, train_deadline_s=90, batch=8, promote=3,
-                    trainings=28, proposals=80, calls=12, rate=35.0, proxies=("naswot",))
+                    trainings=28, proposals=80, calls=12, rate=35.0, launch_s=1e-5,
+                    train_batch=64, train_steps=17, max_epoch_s=16, proxies=("naswot",))
         self.say(RunStarted(run="2030-01-02T030405-cpu-agent-beef",
                             settings=Settings(**{"space": "nb201", "max_params": 1_500_000, **settings}), plan=plan,
                             task={"name": "digits", "shape": [1, 8, 8], "classes": 10,
