@@ -238,6 +238,22 @@ class Settings(Frozen):
     on_llm_failure: Literal["stop", "random"] = "stop"
 
 
+class Rates(Frozen):
+    """Nominal cost of one training step, forward, backward and update together.
+
+    Attributes:
+        mac_s: Seconds per multiply-accumulate and example of ordinary convolutions and linear layers.
+        depthwise_s: Likewise of depth-wise and grouped convolutions.
+        value_s: Seconds per activation value and example: what norms, activations and sums cost.
+        layer_s: Seconds per layer, whatever its size.
+    """
+
+    mac_s: float
+    depthwise_s: float
+    value_s: float
+    layer_s: float
+
+
 class Plan(Frozen):
     """How the budget is divided, fixed when the run starts and recorded, so that a resumed run keeps it.
 
@@ -245,20 +261,16 @@ class Plan(Frozen):
         search_s: Seconds for the search.
         final_s: Seconds for the final training.
         wrap_s: Seconds kept for test, export and report.
-        full_s: Seconds for training the finalists; 0 when the budget is too small for it.
+        full_s: Nominal seconds of all full trainings together; 0 when the budget is too small for them.
         finalists: How many get the full rung.
-        full_epochs: Epochs of the full rung.
-        short_epochs: Epochs of the short rung.
-        short_fraction: Share of the training examples it uses.
-        short_s: Expected seconds of one short training.
+        short_s: Nominal seconds of one short training: every network gets as many epochs as fit into them.
         train_deadline_s: Hard limit of one short training.
         batch: Proposals asked for at once.
         promote: How many of a batch are trained.
         trainings: Short trainings expected to fit.
         proposals: Proposals expected to fit.
         calls: Model calls expected to fit; None when the strategy uses none.
-        rate: Nominal multiply-accumulates per second of training on this device, in 1e9.
-        launch_s: Nominal seconds a layer costs per pass of a step besides its arithmetic.
+        rates: Nominal cost of training on this device.
         train_batch: Examples per step.
         train_steps: Steps of an epoch.
         max_epoch_s: Nominal seconds of an epoch above which a network is not trained: it would see too few epochs in
@@ -272,9 +284,6 @@ class Plan(Frozen):
     wrap_s: float
     full_s: float
     finalists: int
-    full_epochs: int
-    short_epochs: int
-    short_fraction: float
     short_s: float
     train_deadline_s: float
     batch: int
@@ -282,8 +291,7 @@ class Plan(Frozen):
     trainings: int
     proposals: int
     calls: int | None
-    rate: float
-    launch_s: float
+    rates: Rates
     train_batch: int
     train_steps: int
     max_epoch_s: float

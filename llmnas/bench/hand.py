@@ -17,7 +17,7 @@ from llmnas.bench.process import Say, llmnas
 from llmnas.budget import parse_duration
 from llmnas.data import DataRef, load, materialise, reopen, split
 from llmnas.errors import InputError, LlmnasError
-from llmnas.evaluate.rungs import FINAL_EPOCHS
+from llmnas.evaluate.rungs import MAX_EPOCHS
 from llmnas.executors import Executor, Job, LocalExecutor
 from llmnas.graph import ArchGraph
 from llmnas.latency import parse_target
@@ -140,7 +140,7 @@ class _Seed:
         """Trains a baseline as the found network was trained last, and tests it once."""
         self.bench.say(f"seed {self.seed}: training {name} for {seconds:.0f} s")
         payload = {"network": self.networks[name].to_data(), "data": self.ref.model_dump(mode="json"),
-                   "seed": self.seed, "threads": self.threads, "epochs": FINAL_EPOCHS, "time_limit_s": seconds,
+                   "seed": self.seed, "threads": self.threads, "epochs": MAX_EPOCHS, "time_limit_s": seconds,
                    "test": True, "weights": str((self.folder / f"{name}.safetensors").resolve())}
         return self._job(Job(kind="train", payload=payload, threads=self.threads, deadline_s=seconds + _KILL_S))
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from llmnas.bench.process import Say
-from llmnas.budget import Clock
+from llmnas.budget import Clock, rates_for
 from llmnas.evaluate import Screened
 from llmnas.graph import ArchGraph
 from llmnas.records import Counts, Event, Measured, Plan, Rung, RunStarted, Settings, Trained, Trial
@@ -31,9 +31,9 @@ WINDOW: Final = 1000
 """Proposals before a mark over which its milliseconds are averaged."""
 _COUNTS: Final = Counts(params=1, macs=1, memory_mb=0.0, layers=1)
 _FOREVER_S: Final = 1e6
-_PLAN: Final = Plan(search_s=_FOREVER_S, final_s=0, wrap_s=0, full_s=0, finalists=0, full_epochs=0, short_epochs=1,
-                    short_fraction=1.0, short_s=1, train_deadline_s=6, batch=8, promote=2, trainings=1, proposals=1,
-                    calls=None, rate=1, launch_s=0, train_batch=1, train_steps=1, max_epoch_s=_FOREVER_S,
+_PLAN: Final = Plan(search_s=_FOREVER_S, final_s=0, wrap_s=0, full_s=0, finalists=0, short_s=1,
+                    train_deadline_s=6, batch=8, promote=2, trainings=1, proposals=1,
+                    calls=None, rates=rates_for("cpu", 1), train_batch=1, train_steps=1, max_epoch_s=_FOREVER_S,
                     proxies=("params", "flops"))
 
 

@@ -105,12 +105,14 @@ class Rungs:
             "params": float(network.counts.params), "flops": float(network.counts.macs)}))
 
     def _too_slow(self, network: Network) -> tuple[str, ...]:
-        plan = self.plan
-        cost = epoch_seconds(network, plan.rate, plan.launch_s, plan.train_batch, plan.train_steps)
-        if cost <= plan.max_epoch_s:
+        cost = self._epoch_s(network)
+        if cost <= self.plan.max_epoch_s:
             return ()
-        return (f"an epoch takes {cost:.3g} s at the nominal rate, more than {plan.max_epoch_s:.3g} s: too few epochs "
-                "fit into the final training",)
+        return (f"an epoch takes {cost:.3g} s at the nominal rate, more than {self.plan.max_epoch_s:.3g} s: too few "
+                "epochs fit into the final training",)
+
+    def _epoch_s(self, network: Network) -> float:
+        return epoch_seconds(network, self.plan.rates, self.plan.train_batch, self.plan.train_steps)
 
     def _judged(self, one: Screened) -> Screened:
         first = one.latency.get(self.targets[0].key) if self.targets else None
@@ -157,19 +159,22 @@ class Rungs:
     def start(self, trial: Trial, rung: Rung, limit_s: float) -> Training:
         """Starts a training of `trial`; see `Evaluator.start`.
 
-        Short and full trainings run a fixed number of epochs, the same for all. The final one anneals by time, so
-        that it uses the time it is given whatever the speed of the machine.
+        Short and full trainings give every network the same nominal seconds, hence as many epochs as fit into them,
+        because the final training is bound by time too. Nominal seconds do not depend on the day's speed, so the
+        same trial trains the same way again. The final training anneals by time: it uses what it is given.
         """
         if trial.proposal.graph is None:
             raise ValueError(f"trial {trial.n} has no graph to train")
+        network = self.network(trial.proposal.graph)
         payload: dict[str, Any] = {
-            "network": self.network(trial.proposal.graph).to_data(), "data": self.data.model_dump(mode="json"),
+            "network": network.to_data(), "data": self.data.model_dump(mode="json"),
             "seed": self.settings.seed, "metric": self.settings.metric, "device": self.settings.device,
-            "threads": self.threads, "epochs": self.plan.short_epochs, "fraction": self.plan.short_fraction}
-        if rung == "full":
-            payload |= {"epochs": self.plan.full_epochs, "fraction": 1.0}
-        elif rung == "final":
+            "threads": self.threads}
+        if rung == "final":
             payload |= self._final(trial, limit_s)
+        else:
+            seconds = self.plan.short_s if rung == "short" else self.plan.full_s / max(1, self.plan.finalists)
+            payload["epochs"] = min(MAX_EPOCHS, max(MIN_SHARE, seconds / self._epoch_s(network)))
         handle = self.executor.submit(Job(kind="train", payload=payload, threads=self.threads,
                                           deadline_s=max(0.5, limit_s)))
         return Training(trial.n, rung, handle, self.root)
@@ -177,7 +182,7 @@ class Rungs:
     def _final(self, trial: Trial, limit_s: float) -> dict[str, Any]:
         weights = self.root / "weights" / f"{trial.n}.safetensors"
         weights.parent.mkdir(exist_ok=True)
-        return {"epochs": FINAL_EPOCHS, "fraction": 1.0, "time_limit_s": max(0.5, limit_s - KILL_S / 3),
+        return {"epochs": MAX_EPOCHS, "time_limit_s": max(0.5, limit_s - KILL_S / 3),
                 "weights": str(weights), "test": True, "progress": str(self.root / "final.jsonl")}
 
     def time_finalists(self, graphs: Sequence[ArchGraph], limit_s: float) -> dict[str, list[Latency | None]]:
@@ -197,5 +202,7 @@ class Rungs:
                       for one in found] for key, found in outcome.result["latencies"].items()}
 
 
-FINAL_EPOCHS: Final = 300
+MAX_EPOCHS: Final = 300
 """Epochs after which more training of small networks brings nothing; the time given usually ends it earlier."""
+MIN_SHARE: Final = 0.1
+"""Epochs every training gets at least."""

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from llmnas.budget import rates_for
 from llmnas.graph import Issue
 from llmnas.records import (
     Asked,
@@ -48,9 +49,9 @@ class Story:
 
     def begin(self, model="gpt-test", **settings):
         """Starts the run."""
-        plan = Plan(search_s=1200, final_s=480, wrap_s=60, full_s=0, finalists=0, full_epochs=0,
-                    short_epochs=4, short_fraction=1.0, short_s=40, train_deadline_s=90, batch=8, promote=3,
-                    trainings=28, proposals=80, calls=12, rate=35.0, launch_s=1e-5,
+        plan = Plan(search_s=1200, final_s=480, wrap_s=60, full_s=0, finalists=0, short_s=40,
+                    train_deadline_s=90, batch=8, promote=3,
+                    trainings=28, proposals=80, calls=12, rates=rates_for("cpu", 2),
                     train_batch=64, train_steps=17, max_epoch_s=16, proxies=("naswot",))
         self.say(RunStarted(run="2030-01-02T030405-cpu-agent-beef",
                             settings=Settings(**{"space": "nb201", "max_params": 1_500_000, **settings}), plan=plan,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import Future
 
-from llmnas.budget import Clock
+from llmnas.budget import Clock, rates_for
 from llmnas.evaluate.base import Screened
 from llmnas.records import Measured, Plan, RunStarted, Settings, Trained
 from llmnas.search import Journal, Search
@@ -11,9 +11,9 @@ from llmnas.space import load_space
 from llmnas.store import RunStore
 from llmnas.strategies import Setup, load_strategy
 
-PLAN = Plan(search_s=60, final_s=30, wrap_s=5, full_s=0, finalists=0, full_epochs=0, short_epochs=1, short_fraction=1.0,
-            short_s=1, train_deadline_s=6, batch=4, promote=2, trainings=30, proposals=60, calls=None, rate=16,
-            launch_s=1e-5, train_batch=64, train_steps=10, max_epoch_s=60,
+PLAN = Plan(search_s=60, final_s=30, wrap_s=5, full_s=0, finalists=0,
+            short_s=1, train_deadline_s=6, batch=4, promote=2, trainings=30, proposals=60, calls=None,
+            rates=rates_for("cpu", 2), train_batch=64, train_steps=10, max_epoch_s=60,
             proxies=("params", "flops"))
 
 
