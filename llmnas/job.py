@@ -20,7 +20,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
-from llmnas.budget import Clock, make_plan, parse_duration
+from llmnas.budget import Clock, epoch_seconds, make_plan, parse_duration
 from llmnas.data import DataRef, load, materialise, reopen, split
 from llmnas.errors import InputError, LlmnasError, ModelError, NoModelFound, RunError, nearest
 from llmnas.evaluate import Rungs
@@ -28,6 +28,7 @@ from llmnas.executors import Executor, Job, LocalExecutor
 from llmnas.front import choose, front
 from llmnas.graph import ArchGraph
 from llmnas.latency import Target, parse_target
+from llmnas.network import Network
 from llmnas.records import (
     Finished,
     Measured,
@@ -320,9 +321,8 @@ class _MainJob:
         return model
 
     def _plan(self) -> Plan:
-        designs = [self.space.network(graph, self.data.shape, self.data.classes) for graph in self.space.prior()]
         batch = recipe_for(self.data, self.data.sizes["train"]).batch
-        return make_plan(self.settings, designs, self.data.sizes["train"], batch, self._device_kind(),
+        return make_plan(self.settings, self._designs(), self.data.sizes["train"], batch, self._device_kind(),
                          self.machine["cores"], any(target.measurable for target in self.targets),
                          self.model is not None)
 
@@ -354,10 +354,22 @@ class _MainJob:
 
     def _search(self, evaluator: Rungs) -> Stopped:
         setup = Setup(space=self.space, settings=self.settings, shape=self.data.shape, classes=self.data.classes,
-                      device=self.targets[0].key, task=self._task(), model=self.model, prompts=self._prompts())
+                      device=self.targets[0].key, max_macs=self._max_macs(), task=self._task(), model=self.model,
+                      prompts=self._prompts())
         strategy = load_strategy(self.settings.strategy)(setup)
         return Search(self.journal, self.space, self.data.shape, self.data.classes, strategy, evaluator,
                       start=self._start(), model=self._calls(), interrupted=self.interrupts).run()
+
+    def _max_macs(self) -> int | None:
+        """Returns the MACs of the dearest known-good design that can be trained in the time; None when all can."""
+        plan = self.state.plan
+        costs = [(network.counts.macs, epoch_seconds(network, plan.rates, plan.train_batch, plan.train_steps))
+                 for network in self._designs()]
+        fitting = [macs for macs, seconds in costs if seconds <= plan.max_epoch_s]
+        return max(fitting) if fitting and len(fitting) < len(costs) else None
+
+    def _designs(self) -> list[Network]:
+        return [self.space.network(graph, self.data.shape, self.data.classes) for graph in self.space.prior()]
 
     def _prompts(self) -> Any:
         if self.model is None:

@@ -68,10 +68,14 @@ class Agent:
             proposal(self.name, "one_edit", ctx.step, self.space.mutate(best, rng), [best])]
 
     def _prior(self, n: int, step: int) -> list[Proposal]:
-        """Returns known-good designs, evenly spread over the range of cost."""
-        designs = self.space.prior()
-        picked = sorted({round(i * (len(designs) - 1) / max(1, n)) for i in range(1, n + 1)})
+        """Returns known-good designs, evenly spread over the range of cost that can be trained in the time."""
+        limit = self.setup.max_macs
+        designs = [graph for graph in self.space.prior() if limit is None or self._macs(graph) <= limit]
+        picked = sorted({round(i * (len(designs) - 1) / max(1, n)) for i in range(1, n + 1)} if designs else ())
         return [proposal(self.name, "prior", step, designs[i]) for i in picked]
+
+    def _macs(self, graph: ArchGraph) -> int:
+        return self.space.network(graph, self.setup.shape, self.setup.classes).counts.macs
 
     # -- proposing
 

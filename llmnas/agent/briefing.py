@@ -35,7 +35,7 @@ class Briefing:
         chosen = exemplars(trials, self.setup.device, rng)
         block = self._block("propose", count, rng) | {
             "exemplars": [self._exemplar(trial) for trial in chosen], "rules": [rule.text for rule in rules[:RULES]]}
-        return self._common(block, count, rules, trials) | {"facts": [self._facts(trial) for trial in chosen],
+        return self._common(block, count, rules) | {"facts": [self._facts(trial) for trial in chosen],
                                                     "failures": failures(trials)}
 
     def repair(self, invalid: Sequence[tuple[Any, Sequence[Any]]], rng: Rng) -> dict[str, Any]:
@@ -55,21 +55,14 @@ class Briefing:
                                                   "trials": listed}
         return self._common(block, 0, rules) | {"trials": listed, "facts": [], "failures": []}
 
-    def _time_limit(self, trials: Sequence[Trial]) -> list[str]:
-        """Returns the limit on training time in MACs, learnt from what was refused for it."""
-        refused = [trial.counts.macs for trial in trials
-                   if trial.counts is not None and any("final training" in words for words in trial.violates)]
-        return [f"Fewer than {min(refused)} MACs: dearer networks cannot be trained in the time."] if refused else []
-
-    def _common(self, block: dict[str, Any], count: int, rules: Sequence[Rule],
-                trials: Sequence[Trial] = ()) -> dict[str, Any]:
+    def _common(self, block: dict[str, Any], count: int, rules: Sequence[Rule]) -> dict[str, Any]:
         task = self.setup.task
         ops = list(self.described["ops"])
         return {"block": block, "count": count, "niche": None, "invalid": [], "trials": [],
                 "task": {"name": task["name"], "shape": task["shape"], "classes": task["classes"],
                          "train": task["sizes"]["train"], "metric": task["metric"]},
                 "space": {**self.described, "ops": {op: self.described["ops"][op] for op in ops}},
-                "limits": [*limit_sentences(self.setup.settings, self.setup.device), *self._time_limit(trials)],
+                "limits": limit_sentences(self.setup.settings, self.setup.device, self.setup.max_macs),
                 "rules": [{"text": rule.text, "supports": list(rule.supports), "contradicts": list(rule.contradicts)}
                           for rule in rules[:RULES]]}
 
@@ -83,7 +76,7 @@ class Briefing:
             wiring["ops"] = shuffled(wiring["ops"], rng)
         return {"role": role, "count": count, **wiring,
                 "limits": {"max_params": settings.max_params, "max_latency_ms": settings.max_latency_ms,
-                           "max_memory_mb": settings.max_memory_mb},
+                           "max_memory_mb": settings.max_memory_mb, "max_macs": self.setup.max_macs},
                 "objective": f"{settings.metric} on the validation split up, latency_ms on {self.setup.device} down"}
 
     def _exemplar(self, trial: Trial) -> dict[str, Any]:
@@ -128,9 +121,11 @@ def failures(trials: Sequence[Trial]) -> list[dict[str, Any]]:
             for code, count in counts.most_common(FAILURES)]
 
 
-def limit_sentences(settings: Settings, device: str | None) -> list[str]:
-    """Returns the person's constraints, one sentence each."""
+def limit_sentences(settings: Settings, device: str | None, max_macs: int | None = None) -> list[str]:
+    """Returns the person's constraints and the limit that time sets, one sentence each."""
     found = []
+    if max_macs is not None:
+        found.append(f"About {max_macs} MACs at most: dearer networks cannot be trained in the time.")
     if settings.max_params is not None:
         found.append(f"At most {settings.max_params} parameters.")
     if settings.max_latency_ms is not None:

@@ -42,6 +42,7 @@ class Setup:
         shape: Shape of one example.
         classes: Number of classes.
         device: Key of the first target, the one proposals are judged by.
+        max_macs: About the most MACs that can be trained in the time; None when there is no such limit.
         task: Facts about the data for prompts.
         model: The language model, for strategies that use one.
         prompts: The prompt set, likewise.
@@ -52,6 +53,7 @@ class Setup:
     shape: Shape
     classes: int
     device: str | None = None
+    max_macs: int | None = None
     task: dict[str, Any] = field(default_factory=dict)
     model: Any = None
     prompts: Any = None
