@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -116,7 +116,6 @@ class Search:
         self.strategy, self.evaluator, self.start = strategy, evaluator, tuple(start)
         self.model, self.interrupted = model or Model(), interrupted
         self.running: list[Running] = []
-        self._asker = ThreadPoolExecutor(1, thread_name_prefix="llmnas-ask") if strategy.waits else None
         self._dry = False
         self._failed: ModelError | None = None
         self._stop_file = journal.store.directory / "STOP"
@@ -151,8 +150,6 @@ class Search:
                 self._turn()
         finally:
             self._end_running()
-            if self._asker is not None:
-                self._asker.shutdown(wait=False, cancel_futures=True)
         stopped = Stopped(reason=reason[0], says=reason[1])
         self.journal.emit(stopped)
         return stopped
@@ -240,9 +237,9 @@ class Search:
                           deadline=self.journal.clock.monotonic(self.end), emit=self.journal.emit,
                           reply=self.model.reply, save=self.model.save, calls=lambda: tuple(self.state.calls))
         rng = np.random.default_rng([self.settings.seed, step])
-        if self._asker is None:
+        if not self.strategy.waits:
             return self.strategy.ask(n, rng, context)
-        future: Future[Sequence[Proposal]] = self._asker.submit(self.strategy.ask, n, rng, context)
+        future = _beside(lambda: self.strategy.ask(n, rng, context))
         while self._over() is None:
             try:
                 return future.result(timeout=TICK_S)
@@ -362,6 +359,20 @@ class Search:
                 self.running.remove(running)
             else:
                 self._take(running)
+
+
+def _beside(work: Callable[[], Sequence[Proposal]]) -> Future[Sequence[Proposal]]:
+    """Runs `work` on a thread that no one waits for at exit: a server that never answers cannot hold the process."""
+    future: Future[Sequence[Proposal]] = Future()
+
+    def carry_out() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001  # handed to whoever takes the result
+            future.set_exception(error)
+
+    threading.Thread(target=carry_out, name="llmnas-ask", daemon=True).start()
+    return future
 
 
 def train_one(journal: Journal, evaluator: Evaluator, trial: Trial, rung: Rung, limit_s: float, activity: str,

@@ -1,5 +1,7 @@
 """The loop: limits, stop reasons, accounting, and equality after a kill at any event."""
 
+import threading
+
 import pytest
 
 from llmnas.records import Origin, Proposal
@@ -146,3 +148,27 @@ def test_start_graphs_come_first(tmp_path):
     with store:
         assert search.run().reason == "space_exhausted"
     assert [trial.status for trial in store.state.trials] == ["trained"] * 3
+
+
+class Slow(Broken):
+    """Answers never, as a server can."""
+
+    waits = True
+
+    def __init__(self, time):
+        self.time, self.asked = time, threading.Event()
+
+    def ask(self, n, rng, ctx):
+        self.asked.set()
+        threading.Event().wait(60)
+
+
+def test_an_answer_that_never_comes_is_dropped_at_the_deadline(tmp_path):
+    """A model that never answers does not hold the loop: the search ends with its time, truthfully."""
+    time = Time()
+    slow = Slow(time)
+    store, search = open_search(tmp_path, toy_settings(), time=time, strategy=slow)
+    search.journal.tick = lambda activity: time.pass_(30)
+    with store:
+        assert search.run().reason == "budget"
+    assert slow.asked.is_set()
