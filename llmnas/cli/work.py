@@ -118,7 +118,7 @@ def export(
                                                       show_default=False)] = None,
 ) -> None:
     """Write the chosen model as model.py with weights, as .pt2 or as ONNX, each checked against the trained one."""
-    from llmnas import job
+    from llmnas.artefacts import export_trial, rebuild
     from llmnas.executors import LocalExecutor
     from llmnas.store import find_run
 
@@ -126,10 +126,10 @@ def export(
     known = {"torch", "pt2", "onnx"}
     if unknown := sorted(set(formats or ["torch"]) - known):
         raise InputError(f"unknown format {unknown[0]!r}", f"known: {', '.join(sorted(known))}")
-    state, make = job.rebuild(directory)
+    state, make = rebuild(directory)
     with LocalExecutor() as executor:
         data, evaluator = make(executor)
-        files = job.export_trial(executor, directory, state, data, evaluator, tuple(formats or ["torch"]))
+        files = export_trial(executor, directory, state, data, evaluator, tuple(formats or ["torch"]))
     for name, path in files.items():
         typer.echo(f"{name:8} {directory / path}")
 
