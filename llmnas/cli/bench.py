@@ -67,7 +67,7 @@ def resume(
     kills: Annotated[int, typer.Option(help="How often the run is killed.", min=0)] = 5,
     evals: Annotated[int, typer.Option(help="Architectures trained by each run.", min=1)] = 6,
     seed: Seed = 0,
-    budget: Annotated[str, typer.Option(help="Of the runs; it must not be what ends them.")] = "2min",
+    budget: Annotated[str, typer.Option(help="Of the runs; it must not be what ends them.")] = "4min",
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
