@@ -116,7 +116,7 @@ def _answer(block: Mapping[str, Any] | None, schema: JsonSchema | None, rng: ran
 def _from_slots(block: Mapping[str, Any], count: int, rng: random.Random) -> list[Made]:
     space = SlotSpace(block)
     parents = [(found, item) for item in _exemplars(block) if (found := space.read(item["nodes"])) is not None]
-    fresh = spread(space.sizes, count, rng)
+    fresh = spread(space.affordable([design for design, _ in parents]), count, rng)
     broken = [space.read(_nodes(item)) for item in block.get("invalid") or ()]
     seen = [design for design, _ in parents]
     made: list[Made] = []

@@ -18,6 +18,9 @@ JsonNode = dict[str, Any]
 
 IDENTITY: Final = frozenset({"skip_connect", "identity", "skip"})
 _KINDS: Final = ("basic", "resid", "fused", "inverted", "mbconv", "bottleneck")
+HEADROOM: Final = 1.5
+"""Dearest proposal against the dearest exemplar within the limits."""
+DEPTHWISE: Final = 10  # a multiply-accumulate of a depth-wise convolution against one of a dense one, in time
 _STYLES: Final = ("plain", "se", "wide_kernel", "early", "equal")
 
 
@@ -45,6 +48,27 @@ class SlotSpace:
             designs = _cells(self) if self.is_cell else _chains(self)
             self._sizes = [design for index, design in enumerate(designs) if design not in designs[:index]]
         return self._sizes
+
+    def affordable(self, shown: Sequence[Design]) -> list[Design]:
+        """Returns the sizes that cost at most `HEADROOM` of the dearest design shown; all when none is shown."""
+        limit = HEADROOM * max((self.price(design) for design in shown), default=float("inf"))
+        return [design for design in self.sizes if self.price(design) <= limit] or self.sizes[:1]
+
+    def price(self, design: Design) -> float:
+        """Returns a rough cost, to compare designs of one space: channels, kernels and positions; ops of a cell."""
+        total, positions = 0.0, 1.0
+        for slot_id in self.choices:
+            choice = design[slot_id]
+            channels, positions = choice.get("channels") or 1, positions / (choice.get("stride") or 1) ** 2
+            blocks, expand = choice.get("depth") or 1, choice.get("expand") or 1
+            inner = channels * expand
+            if self.is_cell:
+                total += weight(choice["op"])
+            elif "inverted" in choice["op"] or "mbconv" in choice["op"]:
+                total += positions * blocks * inner * (2 * channels + DEPTHWISE * (choice.get("kernel") or 1) ** 2)
+            else:
+                total += positions * blocks * inner * channels * (choice.get("kernel") or 1) ** 2
+        return total
 
     def nodes(self, design: Design) -> list[JsonNode]:
         """Returns the design as wire nodes, fixed nodes included."""

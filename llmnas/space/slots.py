@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from math import log10, prod
 from typing import Any
 
@@ -162,17 +163,20 @@ class Slots:
                     yield self.graph([self._node(slot, ops[slot.id], {}) for slot in self.slots])
 
     def _chain_prior(self) -> Iterator[ArchGraph]:
-        """Per block kind: depth before width, positions halved from stage to stage, no SE, smallest kernels."""
-        kinds = list(dict.fromkeys(op for slot in self.slots for op in slot.choices))
-        for kind in kinds:
-            for width in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
-                for depth in (0.0, 0.5, 1.0):
-                    yield self.graph([self._designed(slot, i, kind, width, depth) for i, slot in enumerate(self.slots)])
+        """Per block kind: depth before width, no SE, smallest kernels.
 
-    def _designed(self, slot: Slot, index: int, kind: str, width: float, depth: float) -> Node:
+        Positions are halved from the third slot on (residual networks for small images) or from the second (RegNet,
+        arXiv 2003.13678: every stage halves).
+        """
+        kinds = list(dict.fromkeys(op for slot in self.slots for op in slot.choices))
+        for kind, width, depth, halved in product(kinds, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), (0.0, 0.5, 1.0), (2, 1)):
+            yield self.graph([self._designed(slot, kind, width, depth, i >= halved)
+                              for i, slot in enumerate(self.slots)])
+
+    def _designed(self, slot: Slot, kind: str, width: float, depth: float, halves: bool) -> Node:
         op = kind if kind in slot.choices else next(iter(slot.choices))
         share = {"channels": width, "depth": depth, "expand": 0.5, "kernel": 0.0, "se": 0.0, "groups": 0.0,
-                 "stride": 0.0 if index < 2 else 1.0, "heads": 0.5}
+                 "stride": float(halves), "heads": 0.5}
         return self._node(slot, op, {name: values[round(share[name] * (len(values) - 1))]
                                      for name, values in slot.choices[op].items()})
 

@@ -219,3 +219,15 @@ def test_spec_with_dials():
     """The dials are part of the spec."""
     assert open_model("mock:3,invalid=0.2,late=1").dials == Dials(invalid=0.2, late=1)
     assert open_model("mock,refused=1").name == "mock:0"
+
+
+def test_no_design_is_dearer_than_what_was_shown_allows():
+    """Sizes far beyond the dearest exemplar are left out; with nothing shown all of them stay, in order of cost."""
+    for block in (chain_block(), cell_block()):
+        space = SlotSpace(block)
+        assert space.affordable([]) == space.sizes
+        cheapest, dearest = (pick(space.sizes, key=space.price) for pick in (min, max))
+        few = space.affordable([cheapest])
+        assert 0 < len(few) < len(space.sizes)
+        assert all(space.price(design) <= 1.5 * space.price(cheapest) for design in few)
+        assert dearest in space.affordable([cheapest, dearest])
