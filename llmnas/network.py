@@ -57,10 +57,13 @@ class Network:
     Attributes:
         input_shape: Shape of one example.
         layers: In execution order; the last one gives the logits.
+        blocks: Layers at whose output a block ends (stem, cell, repeat of a stage): all of the network's information
+            passes there. An index comes twice when a block passes its input on.
     """
 
     input_shape: Shape
     layers: tuple[Layer, ...]
+    blocks: tuple[int, ...] = ()
 
     @property
     def dims(self) -> int:
@@ -74,14 +77,15 @@ class Network:
 
     def to_data(self) -> dict[str, Any]:
         """Returns the network as JSON values, for a process that builds it; `from_data` is the inverse."""
-        return {"input_shape": list(self.input_shape), "layers": [list(layer) for layer in self.layers]}
+        return {"input_shape": list(self.input_shape), "layers": [list(layer) for layer in self.layers],
+                "blocks": list(self.blocks)}
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Network:
         """Returns the network that `to_data` described."""
         layers = tuple(Layer(kind, tuple(inputs), tuple(shape), *rest)
                        for kind, inputs, shape, *rest in data["layers"])
-        return cls(tuple(data["input_shape"]), layers)
+        return cls(tuple(data["input_shape"]), layers, tuple(data.get("blocks", ())))
 
     def shape_of(self, index: int) -> Shape:
         """Returns the output shape of layer `index`, or the input shape for -1."""
@@ -142,15 +146,24 @@ class Draft:
     Attributes:
         input_shape: Shape of one example.
         node: Id of the graph node whose layers are being added.
+        layers: Layers so far.
+        blocks: Where blocks end, so far.
     """
 
     input_shape: Shape
     node: str = ""
     layers: list[Layer] = field(default_factory=list)
+    blocks: list[int] = field(default_factory=list)
 
     def finish(self) -> Network:
         """Returns the finished network."""
-        return Network(self.input_shape, tuple(self.layers))
+        return Network(self.input_shape, tuple(self.layers), tuple(self.blocks))
+
+    def end_block(self, source: int) -> int:
+        """Notes that a block ends with layer `source`, and returns it."""
+        if source >= 0:
+            self.blocks.append(source)
+        return source
 
     def shape(self, source: int) -> Shape:
         """Returns the shape of layer `source`, -1 for the input."""

@@ -111,6 +111,7 @@ def _stage(block: Callable[[Draft, int, Node, int], int]) -> Lower:
         x = draft.add(sources)
         for repeat in range(_given(node.depth)):
             x = block(draft, x, node, _given(node.stride) if repeat == 0 else 1)
+            draft.end_block(x)
         return x
 
     return lower

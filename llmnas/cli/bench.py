@@ -1,4 +1,4 @@
-"""Commands that measure llmnas itself on this machine: bench loop, fuzz, resume, budget, hand."""
+"""Commands that measure llmnas itself on this machine: bench loop, fuzz, resume, budget, hand; and the group."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from llmnas.cli.look import AsJson, print_json
+from llmnas.cli import bench_tables
+from llmnas.cli.bench_answer import answer, say
+from llmnas.cli.look import AsJson
 from llmnas.errors import InputError
 
 Seed = Annotated[int, typer.Option(help="Seed.", min=0)]
@@ -22,7 +24,7 @@ def register(app: typer.Typer) -> None:
     """Adds the group."""
     group = typer.Typer(help="Measure llmnas itself on this machine. Exit code 1: a promise is not kept.",
                         no_args_is_help=True)
-    for command in (loop, fuzz, resume, budget, hand):
+    for command in (loop, fuzz, resume, budget, hand, *bench_tables.COMMANDS):
         group.command(command.__name__)(command)
     app.add_typer(group, name="bench")
 
@@ -43,10 +45,10 @@ def loop(
 
     if full and data_dir is None:
         raise InputError("--full needs the table", "give --data-dir or set LLMNAS_DATA")
-    result = bench_loop(trials, seed, profile, _say)
+    result = bench_loop(trials, seed, profile, say)
     if full and data_dir is not None:
-        result["table"] = bench_table(data_dir, _say)
-    _answer("loop", result, as_json, _loop_lines)
+        result["table"] = bench_table(data_dir, say)
+    answer("loop", result, as_json, _loop_lines)
     raise typer.Exit(0 if result.get("table", {}).get("ok", True) else 1)
 
 
@@ -58,8 +60,8 @@ def fuzz(
     """Broken model replies: read, check, name. Exceptions must be none."""
     from llmnas.bench.fuzz import bench_fuzz
 
-    result = bench_fuzz(n, seed, _say)
-    _answer("fuzz", result, as_json, _fuzz_lines)
+    result = bench_fuzz(n, seed, say)
+    answer("fuzz", result, as_json, _fuzz_lines)
     raise typer.Exit(0 if result["ok"] else 1)
 
 
@@ -77,8 +79,8 @@ def resume(
 
     limit_s = parse_duration(budget) + 120
     with _folder(out) as root:
-        result = bench_resume(root, kills, evals, seed, budget, limit_s, _say)
-    _answer("resume", result, as_json, _resume_lines)
+        result = bench_resume(root, kills, evals, seed, budget, limit_s, say)
+    answer("resume", result, as_json, _resume_lines)
     raise typer.Exit(0 if result["ok"] else 1)
 
 
@@ -92,8 +94,8 @@ def budget(
     from llmnas.bench.budget import bench_budget
 
     with _folder(out) as root:
-        result = bench_budget(root, seed, only, _say)
-    _answer("budget", result, as_json, _budget_lines)
+        result = bench_budget(root, seed, only, say)
+    answer("budget", result, as_json, _budget_lines)
     raise typer.Exit(0 if result["ok"] else 1)
 
 
@@ -110,8 +112,8 @@ def hand(
     """The found network against a ResNet-8 and a half-width MobileNetV2, at the latency of the faster one."""
     from llmnas.bench.hand import Hand
 
-    result = Hand(data, out, budget, ("--strategy", strategy, "--llm", llm), _say).run(seeds)
-    _answer("hand", result, as_json, _hand_lines)
+    result = Hand(data, out, budget, ("--strategy", strategy, "--llm", llm), say).run(seeds)
+    answer("hand", result, as_json, _hand_lines)
 
 
 @contextmanager
@@ -124,18 +126,6 @@ def _folder(out: Path | None) -> Iterator[Path]:
         raise InputError(f"{out} is not empty", "choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     yield out
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
-def _answer(name: str, result: dict[str, Any], as_json: bool, lines: Any) -> None:
-    if as_json:
-        print_json({"schema": f"llmnas.bench.{name}/1", **result})
-        return
-    for text in lines(result):
-        typer.echo(text)
 
 
 def _loop_lines(result: dict[str, Any]) -> Iterator[str]:

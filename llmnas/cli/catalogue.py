@@ -153,18 +153,25 @@ def prompts_diff(left: Annotated[str, typer.Argument()], right: Annotated[str, t
 
 
 def proxies_list(as_json: AsJson = False) -> None:
-    """List the proxies with direction, needs, validity and source."""
+    """List the proxies: direction, transform, passes, needs, cost, where they mislead, source; and composites."""
     from llmnas.proxies import PROXIES
+    from llmnas.proxies.composites import COMPOSITES
 
-    rows = [{"name": proxy.name, "direction": proxy.direction, "transform": proxy.transform,
-             "passes": sorted(proxy.passes), "validity": proxy.validity, "source": proxy.source}
+    rows: list[dict[str, Any]] = [{"name": proxy.name, "direction": proxy.direction, "transform": proxy.transform,
+             "passes": sorted(proxy.passes), "data": proxy.data, "cost_forwards": proxy.cost,
+             "formula": proxy.formula, "validity": proxy.validity, "source": proxy.source}
             for proxy in PROXIES.values()]
+    made = [{"name": name, "parts": list(each.parts), "source": each.source} for name, each in COMPOSITES.items()]
     if as_json:
-        print_json({"schema": "llmnas.proxies/1", "proxies": rows})
+        print_json({"schema": "llmnas.proxies/2", "proxies": rows, "composites": made})
         return
     for row in rows:
-        typer.echo(f"{row['name']:10} {'higher' if row['direction'] == 1 else 'lower'} is better; {row['validity']} "
-                   f"[{row['source']}]")
+        typer.echo(f"{row['name']}: {row['formula']}\n"
+                   f"    {'higher' if row['direction'] == 1 else 'lower'} is better; needs {row['data']}; about "
+                   f"{row['cost_forwards']:g} forwards ({', '.join(row['passes']) or 'no pass'}); transform "
+                   f"{row['transform']}\n    misleads: {row['validity']}\n    {row['source']}")
+    for one in made:
+        typer.echo(f"{one['name']}: ranks of {', '.join(one['parts'])} in a pool\n    {one['source']}")
 
 
 def devices_list(as_json: AsJson = False) -> None:

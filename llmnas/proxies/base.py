@@ -18,7 +18,8 @@ from llmnas.network import Network
 if TYPE_CHECKING:
     from torch import Tensor
 
-Pass = Literal["weights", "forward", "backward", "input_grad", "activations", "synflow"]
+Pass = Literal["weights", "forward", "backward", "halves", "channels", "curvature", "input_grad", "activations",
+               "patterns", "blocks", "noise", "layers", "examples", "thin", "synflow"]
 Need = Literal["none", "batch", "labels"]
 Transform = Literal["identity", "log", "symlog"]
 
@@ -43,24 +44,56 @@ class ScoreResult(Frozen):
 class Evidence:
     """What the shared passes collected. A field is None unless a pass that fills it was asked for.
 
-    The network is at its default initialisation, in train mode: norms use batch statistics.
+    The network is at its default initialisation, in train mode: norms use batch statistics. L is the mean
+    cross-entropy of the batch of B examples x.
 
     Attributes:
         network: The network as data. Always there.
         weights: Weights W of convolutions and linear layers, no biases, no norms. Pass ``weights``.
-        loss_grads: ∂L/∂W of the mean cross-entropy L, in the order of `weights`. Pass ``backward``.
-        input_grads: ∂(Σ logits)/∂x, (B, *input_shape). Pass ``input_grad``.
+        labels: Labels (B,). Any pass over the batch.
+        loss_grads: ∂L/∂W, in the order of `weights`. Pass ``backward``.
+        half_grads: ∂L₁/∂W and ∂L₂/∂W, the mean losses of the two halves of the batch. Pass ``halves``.
+        channel_products: Σ over positions of a · ∂L/∂a for the output a of each convolution and linear layer, (B,
+            channels), in the order of `weights`. Pass ``channels``.
+        curvature: H g, the loss's Hessian applied to its gradient, in the order of `weights`. Pass ``curvature``.
+        input_grads: J = ∂(Σ logits)/∂x, (B, *input_shape). Pass ``input_grad``.
         agreement: Number of units that agree on being active, for every pair of examples, (B, B) float64. Pass
             ``activations``.
+        patterns: Distinct on-off patterns of units over each group of examples. Pass ``patterns``.
+        spectra: Eigenvalues of the covariance of the channels at the end of each block, ascending, float64. Pass
+            ``blocks``.
+        gains: Per block after the first, the largest singular value of the mean Jacobian across it; None where the
+            block passes its input on unchanged. Pass ``blocks``.
+        noise_response: Mean over N(0, 1) inputs x of ‖f(x) - f(x + .01 x')‖₁, f the values before the global pool,
+            weights N(0, 1). Pass ``noise``.
+        norm_variances: Mean running variance of each norm after these two forwards. Pass ``noise``.
+        least_correlations: Smallest eigenvalue of the correlations of the channels at the output of each layer. Pass
+            ``layers``.
+        sign_sums: Σ over weights of |Σ_i sign(∂L_i/∂w)|. Pass ``examples``.
+        kernel: Neural tangent kernel of the summed logits, (B, B) float64. Pass ``examples``.
+        regions: Distinct activation patterns of a thin copy of the network over random small inputs. Pass ``thin``.
         flow: |W · ∂R/∂W| per weight tensor in units of exp(`flow_log_scale`), float64. Pass ``synflow``.
         flow_log_scale: See `flow`.
     """
 
     network: Network
     weights: tuple[Tensor, ...] | None = None
+    labels: Tensor | None = None
     loss_grads: tuple[Tensor, ...] | None = None
+    half_grads: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] | None = None
+    channel_products: tuple[Tensor, ...] | None = None
+    curvature: tuple[Tensor, ...] | None = None
     input_grads: Tensor | None = None
     agreement: Tensor | None = None
+    patterns: tuple[int, ...] | None = None
+    spectra: tuple[Tensor, ...] | None = None
+    gains: tuple[float | None, ...] | None = None
+    noise_response: float | None = None
+    norm_variances: tuple[float, ...] | None = None
+    least_correlations: tuple[float, ...] | None = None
+    sign_sums: float | None = None
+    kernel: Tensor | None = None
+    regions: int | None = None
     flow: tuple[Tensor, ...] | None = None
     flow_log_scale: float = 0.0
 
@@ -93,6 +126,11 @@ class Proxy:
     cost: float
     validity: str
     source: str
+
+    @property
+    def formula(self) -> str:
+        """The formula in words: the first line of the function's docstring."""
+        return (self.score.__doc__ or "").strip().split("\n")[0].removeprefix("Returns ").rstrip(".")
 
     def transformed(self, value: float) -> float:
         """Returns `value` on the scale a regression should see."""

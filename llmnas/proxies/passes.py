@@ -1,9 +1,14 @@
-"""The shared passes over one network: each proxy's evidence, everything that can share a pass sharing it."""
+"""The shared passes over one network: each proxy's evidence, everything that can share a pass sharing it.
+
+One forward of the batch in train mode serves activations, patterns, block values and every gradient; each gradient is
+one backward over the graph of that forward. Curvature, noise, layers, examples and synflow have forwards of their own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
@@ -12,23 +17,38 @@ from torch.nn import functional
 
 from llmnas.build import Net
 from llmnas.proxies.base import Evidence, Pass, UnscorableError
+from llmnas.proxies.blocks import gains_of, spectrum_of
+from llmnas.proxies.curvature import curvature_pass
+from llmnas.proxies.examples import examples_pass
+from llmnas.proxies.noise import layers_pass, noise_pass
 from llmnas.proxies.scaled import synflow_pass
+from llmnas.proxies.taps import Agreement, Patterns, gates_seen, outputs_kept
+from llmnas.proxies.thin import thin_pass
 
-GATES: Final = (nn.ReLU, nn.SiLU, nn.GELU, nn.Hardswish)
+SHARED: Final[frozenset[Pass]] = frozenset({"forward", "backward", "halves", "channels", "input_grad", "activations",
+                                            "patterns", "blocks"})
+"""Passes over the graph of one forward of the batch."""
+LOSS: Final[frozenset[Pass]] = frozenset({"backward", "halves", "channels"})
+"""Passes that need the gradient of the loss."""
 _CONVOLUTIONS: Final = (nn.Conv1d, nn.Conv2d)
 
 
 def weights_of(net: nn.Module) -> dict[str, Tensor]:
     """Returns the weights of convolutions and linear layers by parameter name, without biases and norms."""
-    return {f"{name}.weight" if name else "weight": module.weight for name, module in net.named_modules()
-            if isinstance(module, (*_CONVOLUTIONS, nn.Linear))}
+    return {f"{name}.weight" if name else "weight": module.weight for name, module in weighted(net).items()}
+
+
+def weighted(net: nn.Module) -> dict[str, Any]:
+    """Returns convolutions and linear layers by name."""
+    return {name: module for name, module in net.named_modules() if isinstance(module, (*_CONVOLUTIONS, nn.Linear))}
 
 
 @contextmanager
 def untouched(net: nn.Module) -> Iterator[None]:
     """Puts modes, buffers, gradient flags and the generators back, whatever happens inside.
 
-    Weights and their ``.grad`` are never written to by the passes, which differentiate with `torch.autograd.grad`.
+    Weights and their ``.grad`` are never written to by the passes, which differentiate with `torch.autograd.grad` and
+    put other weights in place with `torch.func.functional_call`.
     """
     modes = [(module, module.training) for module in net.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
@@ -46,91 +66,151 @@ def untouched(net: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-class Agreement:
-    """Counts, for every pair of examples, the units that are both on or both off.
-
-    Attributes:
-        counted: (B, B) float64; None before the first gate.
-    """
-
-    def __init__(self) -> None:
-        self.counted: Tensor | None = None
-
-    def hook(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Adds the gate whose input this is: A Aᵀ + (1-A)(1-A)ᵀ, (B, B)."""
-        on = (inputs[0].detach() > 0).flatten(1).float()  # A, (B, units)
-        both = on @ on.T
-        single = both.diagonal()  # units on, per example
-        off = on.shape[1] - single[:, None] - single[None, :] + both  # (1-A)(1-A)ᵀ without a second product
-        self.counted = (both + off).double() + (0.0 if self.counted is None else self.counted)
-
-    @contextmanager
-    def watching(self, net: nn.Module) -> Iterator[None]:
-        """Listens to every gate of the network."""
-        with ExitStack() as stack:
-            for module in net.modules():
-                if isinstance(module, GATES):
-                    stack.callback(module.register_forward_pre_hook(self.hook).remove)
-            yield
-
-
 Problems = dict[Pass, str]
 
 
-def collect(net: Net, x: Tensor, y: Tensor, wanted: set[Pass]) -> tuple[Evidence, Problems]:
-    """Runs the wanted passes once each and returns what they found, and why a pass failed.
+@dataclass
+class Collection:
+    """The passes over one network.
 
-    One forward in train mode serves the loss, the input gradient and the activations; the loss and the logits each
-    have one backward over it.
+    Attributes:
+        net: The network; its state is the same afterwards.
+        x: Examples (B, *input_shape).
+        y: Labels (B,).
+        wanted: Passes.
+        seed: Of the noise that some passes draw.
+        found: Fields of `Evidence`.
+        problems: Why a pass failed.
+    """
+
+    net: Net
+    x: Tensor
+    y: Tensor
+    wanted: frozenset[Pass]
+    seed: int
+    found: dict[str, Any] = field(default_factory=dict)
+    problems: Problems = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Runs every wanted pass once; a pass that fails leaves a problem and no evidence."""
+        self.named = weights_of(self.net)
+        self.found["weights"] = tuple(weight.detach() for weight in self.named.values())
+        with untouched(self.net):
+            self.net.train()
+            if shared := self.wanted & SHARED:
+                self.found["labels"] = self.y
+                self._guarded(shared, self._batch)
+            self._own_forwards()
+
+    def _own_forwards(self) -> None:
+        """Runs the passes with forwards of their own; none needs gradients of the module's own parameters."""
+        self.net.requires_grad_(False)
+        passes: dict[Pass, Callable[[], dict[str, Any]]] = {
+            "curvature": lambda: curvature_pass(self.net, self.named, self.x, self.y),
+            "noise": lambda: noise_pass(self.net, self.x, self.seed),
+            "layers": lambda: layers_pass(self.net, self.seed),
+            "examples": lambda: examples_pass(self.net, weighted(self.net), self.x, self.y),
+            "thin": lambda: thin_pass(self.net.network, self.seed),
+            "synflow": lambda: dict(zip(("flow", "flow_log_scale"), synflow_pass(self.net, self.named), strict=True)),
+        }
+        for name, work in passes.items():
+            if name in self.wanted:
+                self._guarded({name}, lambda work=work: self.found.update(work()))  # type: ignore[misc]
+
+    def _guarded(self, passes: set[Pass] | frozenset[Pass], work: Callable[[], None]) -> None:
+        """Runs a pass; what torch or a proxy raises about this network becomes the problem of its passes."""
+        try:
+            work()
+        except UnscorableError as fault:
+            self.problems.update(dict.fromkeys(passes, str(fault)))
+        except (RuntimeError, ValueError, ArithmeticError, MemoryError) as fault:  # out of memory, one value a channel
+            says = str(fault).splitlines()[0] if str(fault) else ""
+            self.problems.update(dict.fromkeys(passes, f"{type(fault).__name__}: {says}"))
+
+    # -- one forward of the batch and what is read off it
+
+    def _batch(self) -> None:
+        """Runs the forward and the backwards over it."""
+        wanted = self.wanted
+        self.net.requires_grad_(False)  # the input gradient alone needs no gradient of a weight
+        if wanted & LOSS:
+            for weight in self.named.values():
+                weight.requires_grad_(True)
+        differentiated = bool(wanted & (LOSS | {"input_grad", "blocks"}))
+        x = self.x.detach().requires_grad_(bool(wanted & {"input_grad", "blocks"}))
+        agreement, patterns = Agreement(), Patterns()
+        watchers = [watcher for name, watcher in (("activations", agreement), ("patterns", patterns)) if name in wanted]
+        outs: dict[str, Tensor] = {}
+        ends: dict[int, Tensor] = {}
+        with torch.set_grad_enabled(differentiated), ExitStack() as stack:
+            stack.enter_context(gates_seen(self.net, watchers))
+            if "channels" in wanted:
+                stack.enter_context(outputs_kept(weighted(self.net), outs))
+            if "blocks" in wanted:
+                modules = {index: self.net.layers[index] for index in set(self.net.network.blocks)}
+                stack.enter_context(outputs_kept(modules, ends))
+            logits = self.net(x)
+        self.found.update(agreement=agreement.counted, patterns=patterns.counts or None)
+        if "input_grad" in wanted:
+            self._guarded({"input_grad"}, lambda: self._input_gradient(logits, x, bool(wanted & (LOSS | {"blocks"}))))
+        if "blocks" in wanted:
+            self._guarded({"blocks"}, lambda: self._blocks(ends))
+        if wanted & LOSS:
+            self._guarded(wanted & LOSS, lambda: self._loss(logits, outs))
+
+    def _input_gradient(self, logits: Tensor, x: Tensor, retain: bool) -> None:
+        self.found["input_grads"] = torch.autograd.grad(logits.sum(), x, retain_graph=retain, allow_unused=True,
+                                                        materialize_grads=True)[0]
+
+    def _blocks(self, ends: dict[int, Tensor]) -> None:
+        values = [ends[index] for index in self.net.network.blocks if index in ends]
+        self.found["spectra"] = tuple(spectrum_of(value.detach()) for value in values)
+        self.found["gains"] = gains_of(values, self.seed)
+
+    def _loss(self, logits: Tensor, outs: dict[str, Tensor]) -> None:
+        """Differentiates the loss of the batch, or of its halves."""
+        outs = {name: outs[name] for name in weighted(self.net) if name in outs}  # in the order of the weights
+        leaves = [*self.named.values(), *outs.values()]
+        halves = "halves" in self.wanted and len(self.x) > 1
+        parts = _parts(len(self.x), halves)
+        grads = []
+        for index, part in enumerate(parts):
+            loss = functional.cross_entropy(logits[part], self.y[part])
+            grads.append(torch.autograd.grad(loss, leaves, retain_graph=index + 1 < len(parts), allow_unused=True,
+                                             materialize_grads=True))
+        shares = [(part.stop - part.start) / len(self.x) for part in parts]
+        total = [sum(share * each for share, each in zip(shares, column, strict=True))
+                 for column in zip(*grads, strict=True)] if halves else list(grads[0])
+        count = len(self.named)
+        self.found["loss_grads"] = tuple(total[:count])
+        self.found["half_grads"] = tuple(each[:count] for each in grads) if halves else None
+        linear = [isinstance(module, nn.Linear) for module in weighted(self.net).values()]
+        self.found["channel_products"] = tuple(
+            _per_channel(out.detach() * grad, flat) for out, grad, flat in zip(
+                outs.values(), total[count:], linear, strict=True)) if outs else None
+
+
+def _parts(count: int, halves: bool) -> list[slice]:
+    return [slice(0, count // 2), slice(count // 2, count)] if halves else [slice(0, count)]
+
+
+def _per_channel(product: Tensor, channels_last: bool) -> Tensor:
+    """Returns the sums over positions, (B, channels)."""
+    if product.dim() == 2:
+        return product
+    return product.flatten(1, -2).sum(1) if channels_last else product.flatten(2).sum(2)
+
+
+def collect(net: Net, x: Tensor, y: Tensor, wanted: set[Pass], seed: int = 0) -> tuple[Evidence, Problems]:
+    """Runs the wanted passes once each and returns what they found, and why a pass failed.
 
     Args:
         net: The network; its state is the same afterwards.
         x: Examples (B, *input_shape).
         y: Labels (B,).
         wanted: Passes.
+        seed: Of the noise that some passes draw.
     """
-    named = weights_of(net)
-    found: dict[str, Any] = {"weights": tuple(weight.detach() for weight in named.values())}
-    problems: Problems = {}
-    with untouched(net):
-        batch_passes = wanted & {"forward", "backward", "input_grad", "activations"}
-        if batch_passes:
-            _guarded(batch_passes, problems, lambda: found.update(_batch(net, x, y, named, batch_passes)))
-        if "synflow" in wanted:
-            def flow() -> None:
-                found["flow"], found["flow_log_scale"] = synflow_pass(net, named)
-
-            _guarded({"synflow"}, problems, flow)
-    return Evidence(net.network, **found), problems
-
-
-def _guarded(passes: set[Pass], problems: Problems, run: Callable[[], None]) -> None:
-    """Runs a pass; what torch or a proxy raises about this network becomes the problem of its passes."""
-    try:
-        run()
-    except UnscorableError as fault:
-        problems.update(dict.fromkeys(passes, str(fault)))
-    except (RuntimeError, ValueError, ArithmeticError, MemoryError) as fault:  # out of memory, one value per channel
-        problems.update(dict.fromkeys(passes, f"{type(fault).__name__}: {str(fault).splitlines()[0]}"))
-
-
-def _batch(net: Net, x: Tensor, y: Tensor, named: dict[str, Tensor], wanted: set[Pass]) -> dict[str, Any]:
-    """Runs one forward and up to two backwards over it."""
-    agreement, needs_grad = Agreement(), bool(wanted & {"backward", "input_grad"})
-    net.train()
-    for parameter in net.parameters():
-        parameter.requires_grad_("backward" in wanted)  # the input gradient alone needs no weight gradient
-    x = x.detach().requires_grad_("input_grad" in wanted)
-    with torch.set_grad_enabled(needs_grad), ExitStack() as stack:
-        if "activations" in wanted:
-            stack.enter_context(agreement.watching(net))
-        logits = net(x)
-    found: dict[str, Any] = {"agreement": agreement.counted}
-    if "input_grad" in wanted:
-        found["input_grads"] = torch.autograd.grad(logits.sum(), x, retain_graph="backward" in wanted,
-                                                   allow_unused=True, materialize_grads=True)[0]
-    if "backward" in wanted:
-        loss = functional.cross_entropy(logits, y)
-        found["loss_grads"] = torch.autograd.grad(loss, list(named.values()), allow_unused=True,
-                                                  materialize_grads=True)
-    return found
+    collection = Collection(net, x, y, frozenset(wanted), seed)
+    collection.run()
+    return Evidence(net.network, **collection.found), collection.problems

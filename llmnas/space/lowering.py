@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from llmnas.graph import COMBINING, INPUT, ZERO, ArchGraph
 from llmnas.network import Draft, Network, Shape, ShapeFault
 from llmnas.ops import OPS
 from llmnas.space.spec import Skeleton
+
+WEIGHTED: Final = frozenset({"conv", "linear", "attention"})
 
 
 def lower(graph: ArchGraph, skeleton: Skeleton, shape: Shape, classes: int, raw: bool = False) -> Network:
@@ -30,34 +33,64 @@ def lower(graph: ArchGraph, skeleton: Skeleton, shape: Shape, classes: int, raw:
             raise ShapeFault("disconnected", "output", "no path leads from the input to the output",
                              "Connect the input to the output through at least one op that is not 'none'.")
     draft = Draft(tuple(shape))
-    x = _nb201(draft, graph, skeleton) if skeleton.kind == "nb201" else _place(draft, graph, -1)
+    x = _nb201(draft, graph, skeleton) if skeleton.kind == "nb201" else _place(draft, graph, -1, blocks=True)
     draft.node = ""
     draft.linear(draft.global_pool(x), classes)
     return draft.finish()
 
 
-def _place(draft: Draft, graph: ArchGraph, source: int) -> int:
-    """Adds the layers of `graph` reading layer `source`; returns the index of its output."""
+def _place(draft: Draft, graph: ArchGraph, source: int, blocks: bool = False) -> int:
+    """Adds the layers of `graph` reading layer `source`; returns the index of its output.
+
+    With `blocks`, a block ends wherever all later nodes depend on one node alone, and where a repeated block ends.
+    """
     values: dict[str, int] = {INPUT: source}
+    cuts = cut_nodes(graph) if blocks else frozenset()
     for node in graph.order:
         draft.node = node.id
         op = OPS[node.op]
         sources = [values[name] for name in node.inputs]
         if node.op not in COMBINING and len(sources) > 1:
             sources = [draft.add(sources)]
+        ended = len(draft.blocks)
         values[node.id] = op.lower(draft, sources, node)
+        if node.id in cuts:
+            _end_block(draft, values[node.id])
+        else:
+            del draft.blocks[ended:]  # repeats beside another branch
     return values[graph.output]
+
+
+def _end_block(draft: Draft, x: int) -> None:
+    """Ends a block at layer `x`; layers without weights since the last end belong to the block before."""
+    since = draft.blocks[-1] if draft.blocks else -1
+    if since >= 0 and not any(layer.kind in WEIGHTED for layer in draft.layers[since + 1:x + 1]):
+        draft.blocks.pop()
+    draft.end_block(x)
+
+
+def cut_nodes(graph: ArchGraph) -> frozenset[str]:
+    """Returns the nodes through which every path from earlier nodes to the output leads."""
+    place = {node.id: i for i, node in enumerate(graph.order)}
+    readers = {node.id: [place[other.id] for other in graph.order if node.id in other.inputs] for node in graph.order}
+    reach = max((place[node.id] for node in graph.order if INPUT in node.inputs), default=-1)
+    cuts = []
+    for i, node in enumerate(graph.order):  # reach: the last reader of the input or of an earlier node
+        if reach <= i:
+            cuts.append(node.id)
+        reach = max(reach, *readers[node.id], -1)
+    return frozenset(cuts)
 
 
 def _nb201(draft: Draft, graph: ArchGraph, skeleton: Skeleton) -> int:
     """The NAS-Bench-201 macro skeleton: stem, stages of cells, residual reduction blocks, BN-ReLU before the head."""
-    x = draft.norm(draft.conv(-1, skeleton.channels, 3))
+    x = draft.end_block(draft.norm(draft.conv(-1, skeleton.channels, 3)))
     for stage in range(skeleton.stages):
         if stage:
             draft.node = ""
-            x = _reduction(draft, x, skeleton.channels * 2**stage)
+            x = draft.end_block(_reduction(draft, x, skeleton.channels * 2**stage))
         for _ in range(skeleton.cells):
-            x = _place(draft, graph, x)
+            x = draft.end_block(_place(draft, graph, x))
     draft.node = ""
     return draft.pointwise(draft.norm(x), "relu")
 

@@ -35,11 +35,11 @@ def dead_network() -> Network:
 
 def _network(shape: Shape, dead: bool = False) -> Network:
     draft = Draft(shape)
-    x = draft.pointwise(draft.norm(draft.conv(-1, 8, 3)), "relu")
+    x = draft.end_block(draft.pointwise(draft.norm(draft.conv(-1, 8, 3)), "relu"))
     branches = [draft.norm(draft.conv(x, 8, 3, groups=2, bias=True)), draft.pool(x, "avg_pool", 3)]
     x = draft.pointwise(draft.add(branches), "relu")
-    x = draft.pointwise(x, "zero") if dead else x
-    draft.linear(draft.global_pool(draft.conv(x, 12, 3, stride=2)), CLASSES)
+    x = draft.end_block(draft.pointwise(x, "zero") if dead else x)
+    draft.linear(draft.global_pool(draft.end_block(draft.conv(x, 12, 3, stride=2))), CLASSES)
     return draft.finish()
 
 

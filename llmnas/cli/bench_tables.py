@@ -1,0 +1,71 @@
+"""Bench commands that compare llmnas with published tables: bench proxies, throughput."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llmnas.cli.bench_answer import answer, say
+from llmnas.cli.look import AsJson
+
+DataDir = Annotated[Path, typer.Option(envvar="LLMNAS_DATA", help="Folder with the tables; see docs/proxies.md.",
+                                       show_default=False)]
+Seed = Annotated[int, typer.Option(help="Seed.", min=0)]
+
+
+def proxies(
+    data_dir: DataDir,
+    n: Annotated[int, typer.Option("--n", "-n", help="Cells of NAS-Bench-201.", min=3)] = 60,
+    seed: Seed = 0,
+    only: Annotated[str | None, typer.Option(help="Proxies, by comma. [default: all]", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Our proxies against the published scores and accuracies of NAS-Bench-201."""
+    from llmnas.bench.proxies import bench_proxies
+    from llmnas.proxies import PROXIES, find_proxy
+
+    names = [find_proxy(name).name for name in only.split(",")] if only else list(PROXIES)
+    answer("proxies", bench_proxies(data_dir, n, seed, names, say), as_json, _proxy_lines)
+
+
+def throughput(
+    data_dir: DataDir,
+    n: Annotated[int, typer.Option("--n", "-n", help="Cells for the default set.", min=3)] = 60,
+    screen: Annotated[int, typer.Option(help="Cells for the subset of a run.", min=3)] = 500,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Seconds a network: the default set of proxies together and one by one, by batch size; and a run's screening."""
+    from llmnas.bench.proxies import bench_throughput
+
+    answer("throughput", bench_throughput(data_dir, n, seed, screen, say), as_json, _throughput_lines)
+
+
+COMMANDS = (proxies, throughput)
+
+
+def _proxy_lines(result: dict[str, Any]) -> Iterator[str]:
+    yield f"{result['n']} cells, batch {result['batch']}; Spearman with"
+    yield f"{'proxy':18} {'published':>9} {'accuracy':>9} {'itself':>9} {'ms alone':>9}"
+    for row in result["rows"]:
+        cells = (row["spearman_published"], row["spearman_accuracy"], row["self_agreement"])
+        yield (f"{row['proxy']:18} " + " ".join(f"{_number(value, '.3f'):>9}" for value in cells)
+               + f" {_number(row['ms'], '.0f'):>9}")
+
+
+def _throughput_lines(result: dict[str, Any]) -> Iterator[str]:
+    yield f"{len(result['proxies'])} proxies, {result['n']} cells, {result['threads']} threads"
+    for row in result["rows"]:
+        agree = ", ".join(f"{name} {_number(value, '.2f')}" for name, value in row["agreement"].items())
+        yield (f"batch {row['batch']}: {row['seconds']:.2f} s a network, {row['networks_s']:.2f} a second, process "
+               f"peak {row['peak_mb']:.0f} MB; agreement with batch 64: {agree}")
+    yield (f"each proxy by itself: {result['separate_seconds']:.2f} s a network; together takes "
+           f"{result['share']:.2f} of that")
+    yield f"screening with {', '.join(result['screen']['proxies'])}: {result['screen']['cells_s']:.1f} cells a second"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
