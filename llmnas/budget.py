@@ -25,6 +25,9 @@ RATES: Final[dict[str, Rates]] = {
 }
 """Nominal rates decide how long a short training is and which networks fit the time. They are constants, so that the
 same command gives the same plan on the same kind of machine. Wall time only ends things."""
+SATURATED: Final = 60
+"""Epochs after which more of them bring a small network little. Networks that all see as many in their final training
+differ by their capacity; an equal time in a short one would favour the smallest, which sees the most epochs in it."""
 MIN_EPOCHS: Final = 12
 """Epochs that a network must be able to see in its final training to be worth a short one."""
 
@@ -103,6 +106,20 @@ def epoch_seconds(network: Network, rates: Rates, batch: int, steps: int) -> flo
     return steps * (batch * example_s + network.counts.layers * rates.layer_s)
 
 
+def scaled_seconds(epoch_s: float, final_s: float, longest_s: float) -> float:
+    """Returns the nominal seconds of a training that is the final one scaled down.
+
+    A network whose final training reaches `SATURATED` epochs gets as many epochs as every other such network; a dearer
+    one gets the same share of its final training, hence fewer.
+
+    Args:
+        epoch_s: Nominal seconds of an epoch of the network.
+        final_s: Seconds of the final training.
+        longest_s: Nominal seconds for the dearest networks.
+    """
+    return longest_s * min(1.0, SATURATED * epoch_s / final_s)
+
+
 def make_plan(settings: Settings, designs: Sequence[Network], train_examples: int, batch: int, kind: str, cores: int,
               measured_latency: bool, has_model: bool) -> Plan:
     """Returns how the budget is divided, from the settings and nominal rates alone.
@@ -138,7 +155,7 @@ def make_plan(settings: Settings, designs: Sequence[Network], train_examples: in
     trainings = int(search_s / (short_s / settings.workers + ratio * screen_s))
     rounds = trainings // promote
     return Plan(search_s=search_s, final_s=final_s, wrap_s=wrap_s, full_s=full_s, finalists=3 if full_s else 0,
-                short_s=short_s, train_deadline_s=max(5.0, 4 * short_s), batch=promote * ratio,
+                short_s=short_s, train_deadline_s=max(5.0, 8 * short_s), batch=promote * ratio,
                 promote=promote, trainings=trainings,
                 proposals=trainings * ratio, calls=ceil(rounds) if has_model else None, rates=rates,
                 train_batch=batch, train_steps=steps, max_epoch_s=max_epoch_s,

@@ -426,16 +426,16 @@ class _MainJob:
         return chosen
 
     def _full_rung(self, evaluator: Rungs) -> None:
-        """Trains the best few longer, each equally, so that the choice rests on more than a short training."""
+        """Trains the best few longer, each by the same rule, so that the choice rests on more than a short training."""
         plan = self.state.plan
         ranked = sorted((trial for trial in self.state.trained() if not trial.violates),
                         key=lambda trial: (-(trial.score or 0.0), trial.n))[:plan.finalists]
         end = self.settings.budget_s - plan.wrap_s - plan.final_s
-        for trial in ranked:
+        for trial, share in zip(ranked, evaluator.shares(ranked), strict=True):
             left = end - self.clock.t()
             if len(ranked) > 1 and "full" not in trial.trained and left > plan.full_s / 10 and not self.interrupts():
                 train_one(self.journal, evaluator, trial, "full", left, f"full training of finalist {trial.n}",
-                          self.interrupts)
+                          self.interrupts, share * plan.full_s)
 
     def _select(self, evaluator: Rungs) -> Trial | None:
         """Times the front anew, chooses, and writes the choice down."""

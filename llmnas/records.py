@@ -263,7 +263,7 @@ class Plan(Frozen):
         wrap_s: Seconds kept for test, export and report.
         full_s: Nominal seconds of all full trainings together; 0 when the budget is too small for them.
         finalists: How many get the full rung.
-        short_s: Nominal seconds of one short training: every network gets as many epochs as fit into them.
+        short_s: Nominal seconds of a middling short training; the dearest take twice as long.
         train_deadline_s: Hard limit of one short training.
         batch: Proposals asked for at once.
         promote: How many of a batch are trained.

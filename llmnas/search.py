@@ -376,9 +376,9 @@ def _beside(work: Callable[[], Sequence[Proposal]]) -> Future[Sequence[Proposal]
 
 
 def train_one(journal: Journal, evaluator: Evaluator, trial: Trial, rung: Rung, limit_s: float, activity: str,
-              interrupted: Callable[[], bool] = lambda: False) -> Measured:
+              interrupted: Callable[[], bool] = lambda: False, nominal_s: float | None = None) -> Measured:
     """Trains one trial on a higher rung, logs the result and returns it."""
-    running = evaluator.start(trial, rung, limit_s)
+    running = evaluator.start(trial, rung, limit_s, nominal_s)
     while not running.future.done():
         wait([running.future], timeout=TICK_S)
         journal.tick(activity)

@@ -66,7 +66,7 @@ class NullEvaluator:
         """Returns the order in which they came."""
         return list(range(len(screened)))
 
-    def start(self, trial: Trial, rung: Rung, limit_s: float) -> _Instant:
+    def start(self, trial: Trial, rung: Rung, limit_s: float, nominal_s: float | None = None) -> _Instant:
         """Returns a training that is over."""
         return _Instant(trial, rung)
 

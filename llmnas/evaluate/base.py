@@ -58,5 +58,12 @@ class Evaluator(Protocol):
     def order(self, screened: Sequence[Screened]) -> list[int]:
         """Returns the indices from the most to the least promising."""
 
-    def start(self, trial: Trial, rung: Rung, limit_s: float) -> Running:
-        """Starts a training that ends, in whatever way, about `limit_s` wall seconds from now."""
+    def start(self, trial: Trial, rung: Rung, limit_s: float, nominal_s: float | None = None) -> Running:
+        """Starts a training that ends, in whatever way, about `limit_s` wall seconds from now.
+
+        Args:
+            trial: What to train.
+            rung: How.
+            limit_s: Wall seconds.
+            nominal_s: Nominal seconds of the full rung for this trial; None where the rung decides.
+        """

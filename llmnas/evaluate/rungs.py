@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
 
-from llmnas.budget import epoch_seconds
+from llmnas.budget import epoch_seconds, scaled_seconds
 from llmnas.data import DataRef
 from llmnas.evaluate.base import Screened
 from llmnas.executors import Executor, Handle, Job, Outcome
@@ -156,12 +156,18 @@ class Rungs:
 
     # -- training
 
-    def start(self, trial: Trial, rung: Rung, limit_s: float) -> Training:
+    def shares(self, trials: Sequence[Trial]) -> list[float]:
+        """Returns the share of the full rung's time of each finalist, in all 1: see `scaled_seconds`."""
+        graphs = [trial.proposal.graph for trial in trials if trial.proposal.graph is not None]
+        wanted = [scaled_seconds(self._epoch_s(self.network(graph)), self.plan.final_s, 1.0) for graph in graphs]
+        return [one / sum(wanted) for one in wanted]
+
+    def start(self, trial: Trial, rung: Rung, limit_s: float, nominal_s: float | None = None) -> Training:
         """Starts a training of `trial`; see `Evaluator.start`.
 
-        Short and full trainings give every network the same nominal seconds, hence as many epochs as fit into them,
-        because the final training is bound by time too. Nominal seconds do not depend on the day's speed, so the
-        same trial trains the same way again. The final training anneals by time: it uses what it is given.
+        Short and full trainings are the final one scaled down (`scaled_seconds`). Nominal seconds do not depend on the
+        day's speed, so the same trial trains the same way again. The final training anneals by time: it uses what it
+        is given.
         """
         if trial.proposal.graph is None:
             raise ValueError(f"trial {trial.n} has no graph to train")
@@ -173,8 +179,9 @@ class Rungs:
         if rung == "final":
             payload |= self._final(trial, limit_s)
         else:
-            seconds = self.plan.short_s if rung == "short" else self.plan.full_s / max(1, self.plan.finalists)
-            payload["epochs"] = min(MAX_EPOCHS, max(MIN_SHARE, seconds / self._epoch_s(network)))
+            epoch_s = self._epoch_s(network)
+            seconds = nominal_s or scaled_seconds(epoch_s, self.plan.final_s, 2 * self.plan.short_s)
+            payload["epochs"] = min(MAX_EPOCHS, max(MIN_SHARE, seconds / epoch_s))
         handle = self.executor.submit(Job(kind="train", payload=payload, threads=self.threads,
                                           deadline_s=max(0.5, limit_s)))
         return Training(trial.n, rung, handle, self.root)

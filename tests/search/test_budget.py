@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmnas.budget import Clock, epoch_seconds, format_duration, make_plan, parse_duration
+from llmnas.budget import SATURATED, Clock, epoch_seconds, format_duration, make_plan, parse_duration, scaled_seconds
 from llmnas.errors import InputError
 from llmnas.records import Settings
 from llmnas.space import load_space
@@ -62,3 +62,11 @@ def test_some_design_always_fits_the_time():
     plan = make_plan(Settings(budget_s=30), designs, 100_000, 128, "cpu", 2, False, False)
     cheapest = min(epoch_seconds(n, plan.rates, plan.train_batch, plan.train_steps) for n in designs)
     assert cheapest <= plan.max_epoch_s
+
+
+def test_a_short_training_is_the_final_one_scaled_down():
+    """Networks that saturate get equal epochs; a dearer one the same share of its final training; none more than set."""
+    short = {cost: scaled_seconds(cost, final_s=400, longest_s=40) / cost for cost in (0.1, 1.0, 6.0, 20.0)}
+    assert short[0.1] == pytest.approx(short[1.0]) == pytest.approx(short[6.0]) == pytest.approx(SATURATED / 10)
+    assert short[20.0] * 20 == 40
+    assert short[20.0] / (400 / 20) == pytest.approx(short[6.0] / SATURATED)
