@@ -1,4 +1,4 @@
-"""Commands that measure llmnas itself on this machine: bench loop, fuzz, resume, budget, hand."""
+"""Commands that measure llmnas itself on this machine: bench loop, fuzz, resume, budget, hand, reweight."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
     """Adds the group."""
     group = typer.Typer(help="Measure llmnas itself on this machine. Exit code 1: a promise is not kept.",
                         no_args_is_help=True)
-    for command in (loop, fuzz, resume, budget, hand):
+    for command in (loop, fuzz, resume, budget, hand, reweight):
         group.command(command.__name__)(command)
     app.add_typer(group, name="bench")
 
@@ -112,6 +112,20 @@ def hand(
 
     result = Hand(data, out, budget, ("--strategy", strategy, "--llm", llm), _say).run(seeds)
     _answer("hand", result, as_json, _hand_lines)
+
+
+def reweight(
+    data_dir: Annotated[Path | None, typer.Option(envvar="LLMNAS_DATA", help="Folder with nb201/.",
+                                                  show_default=False)] = None,
+    seeds: Annotated[int, typer.Option(help="How many seeds, from 0.", min=1)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Proxy weights learned from labels against the label-free default, on NAS-Bench-201."""
+    from llmnas.bench.reweight import bench_reweight, lines
+
+    if data_dir is None:
+        raise InputError("this bench needs the published table", "give --data-dir or set LLMNAS_DATA")
+    _answer("reweight", bench_reweight(data_dir, seeds, _say), as_json, lines)
 
 
 @contextmanager
