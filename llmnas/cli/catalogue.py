@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmnas.cli.look import AsJson, print_json
+from llmnas.cli.look import AsJson, Run, print_json
 from llmnas.errors import InputError
 
 
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(prompts, name="prompts")
     proxies = typer.Typer(help="Zero-cost proxies.", no_args_is_help=True)
     proxies.command("list")(proxies_list)
+    proxies.command("validate")(proxies_validate)
     app.add_typer(proxies, name="proxies")
     latency = typer.Typer(help="Hardware latency.", no_args_is_help=True)
     latency.command("devices")(devices_list)
@@ -165,6 +166,15 @@ def proxies_list(as_json: AsJson = False) -> None:
     for row in rows:
         typer.echo(f"{row['name']:10} {'higher' if row['direction'] == 1 else 'lower'} is better; {row['validity']} "
                    f"[{row['source']}]")
+
+
+def proxies_validate(run: Run, as_json: AsJson = False) -> None:
+    """Compare the proxies of a run with what its trained candidates reached: helps, misleads or not decided."""
+    from llmnas.report import signals
+    from llmnas.store import find_run, read_run
+
+    state = read_run(find_run(run))
+    print_json(signals.validate_json(state)) if as_json else typer.echo(signals.validate_text(state))
 
 
 def devices_list(as_json: AsJson = False) -> None:

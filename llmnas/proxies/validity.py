@@ -87,7 +87,8 @@ def combined(pool: Pool, directions: Directions, used: Sequence[Mapping[str, flo
     """
     import numpy as np
 
-    table = np.array([[shares.get(name, 0.0) for name in directions] for shares in used]).reshape(len(pool), -1)
+    table = np.array([[shares.get(name, 0.0) for name in directions] for shares in used])
+    table = table.reshape(len(pool), len(directions))
     return [float(value) for value in (log_ranks(pool, directions) * table).sum(axis=1).round(9)]  # ties stay ties
 
 
