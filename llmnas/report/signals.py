@@ -19,7 +19,7 @@ CAVEAT: Final = ("Trained candidates were chosen by screening, so these figures 
                  "the space: choosing narrows the range, which lowers correlations.")
 LEGEND: Final = (
     "Spearman: positive when the signal was right. Better half: the same among the better half by trained score. Top k "
-    "right: of the quarter that the signal puts first, the share that belongs to the best quarter. Regret: what the "
+    "right: of the quarter that the signal puts first, how many belong to the best quarter. Regret: what the "
     "best of them lacks to the best of all. helps, misleads: the interval excludes 0. A dash is unknown. The order in "
     "use judges each candidate by the weights in force when it was chosen. Of many intervals, one in twenty misses by "
     "chance.")
@@ -94,8 +94,8 @@ def _counted(shares: Mapping[str, float]) -> dict[str, float]:
 
 def rows(found: Signals, metric: str) -> list[tuple[str, ...]]:
     """Returns the table in words; its heads are `HEADS`."""
-    return [(_name(row, kind), row.verdict, say.whole(row.n), _signed(row.spearman), _interval(row), _signed(row.spearman_top),
-             f"{say.percent(row.precision, 0)} of {row.k}" if row.k else "–", _regret(row.regret, metric))
+    return [(_name(row, kind), row.verdict, say.whole(row.n), _signed(row.spearman), _interval(row),
+             _signed(row.spearman_top), _right(row), _regret(row.regret, metric))
             for row, kind in zip(found.rows, found.kinds, strict=True)]
 
 
@@ -110,6 +110,10 @@ def _signed(value: float | None) -> str:
 
 def _interval(row: Validity) -> str:
     return "–" if row.low is None or row.high is None else f"{row.low:+.2f} to {row.high:+.2f}"
+
+
+def _right(row: Validity) -> str:
+    return "–" if row.precision is None or row.k is None else f"{round(row.precision * row.k)} of {row.k}"
 
 
 def _regret(value: float | None, metric: str) -> str:
