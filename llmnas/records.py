@@ -387,13 +387,17 @@ class Called(Frozen):
 
 
 class Told(Frozen):
-    """The trials of one step as screened; `promoted` are the ones that will be trained, in this order."""
+    """The trials of one step as screened; `promoted` are the ones that will be trained, in this order.
+
+    `weights` is what every proxy counted in the order; None when it did not come from proxies, or the log is older.
+    """
 
     kind: Literal["told"] = "told"
     step: int
     trials: tuple[Trial, ...]
     promoted: tuple[int, ...]
     seconds: float = 0.0
+    weights: dict[str, float] | None = None
 
 
 class Measured(Frozen):

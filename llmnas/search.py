@@ -277,9 +277,11 @@ class Search:
         screened = self._screened([trials[i] for i in places])
         for i, one in zip(places, screened, strict=True):
             trials[i] = trials[i].model_copy(update=dict(one))
-        promoted = self._promoted(trials, places, screened, everything)
+        ordered = self.evaluator.order(screened, self.state.trained())
+        promoted = self._promoted(trials, [places[i] for i in ordered.places], everything)
         seconds = self.journal.clock.t() - started
-        self.journal.emit(Told(step=step, trials=tuple(trials), promoted=tuple(promoted), seconds=seconds))
+        self.journal.emit(Told(step=step, trials=tuple(trials), promoted=tuple(promoted), seconds=seconds,
+                               weights=ordered.weights))
         self.strategy.tell([trial for trial in trials if trial.n not in promoted])
 
     def _checked(self, proposal: Proposal, n: int, fresh: dict[str, int]) -> Trial:
@@ -313,16 +315,13 @@ class Search:
         if problem is not None and message not in self.state.warnings and self.journal.clock.t() < self.end:
             self.journal.emit(Warned(message=message))
 
-    def _promoted(self, trials: list[Trial], places: list[int], screened: Sequence[Screened],
-                  everything: bool) -> list[int]:
-        """Returns the numbers of the trials to train, best first; marks them, and ranks all that were screened."""
-        order = self.evaluator.order(screened)
+    def _promoted(self, trials: list[Trial], places: list[int], everything: bool) -> list[int]:
+        """Returns the numbers of the trials to train; marks them, and ranks all at `places`, which come best first."""
         room = len(places) if everything else self.plan.promote
         if self.settings.max_evals is not None:
             room = min(room, self.settings.max_evals - self.state.spent.evaluations)
         promoted: list[int] = []
-        for rank, place in enumerate(order, start=1):
-            i = places[place]
+        for rank, i in enumerate(places, start=1):
             take = len(promoted) < room and (everything or not trials[i].violates)
             trials[i] = trials[i].model_copy(update={"rank": rank, "status": "pending" if take else "screened"})
             if take:

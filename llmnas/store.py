@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import re
+from bisect import insort
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -92,10 +93,12 @@ class RunState:
         settings: The settings in force: a resume may extend the budget.
         trials: Every trial in order; trial ``n`` is ``trials[n - 1]``.
         first: Number of the first trial with a key.
+        scored: Numbers of the trials with a search score, in order.
         asked: The last ask, or None.
         pending: Numbers of trials that wait for their training, in order.
         told: Numbers of the trials a strategy was told of, in that order.
         told_step: Last step whose proposals were screened; -1 before the first.
+        weights: What every proxy counted when a trial was ordered, by its number; trials of one step share one object.
         calls: Model calls in order.
         rules: The knowledge base.
         warnings: In order.
@@ -115,10 +118,12 @@ class RunState:
     settings: Settings = field(default_factory=Settings)
     trials: list[Trial] = field(default_factory=list)
     first: dict[str, int] = field(default_factory=dict)
+    scored: list[int] = field(default_factory=list)
     asked: Asked | None = None
     pending: list[int] = field(default_factory=list)
     told_step: int = -1
     told: list[int] = field(default_factory=list)
+    weights: dict[int, dict[str, float]] = field(default_factory=dict)
     calls: list[Called] = field(default_factory=list)
     rules: tuple[Rule, ...] = ()
     reflections: list[Reflected] = field(default_factory=list)
@@ -168,7 +173,7 @@ class RunState:
 
     def trained(self) -> list[Trial]:
         """Returns the trials with a search score, in order."""
-        return [trial for trial in self.trials if trial.score is not None]
+        return [self.trials[n - 1] for n in self.scored]
 
     def apply(self, event: Event) -> None:
         """Takes one event in."""
@@ -224,6 +229,8 @@ class RunState:
                     self.stalled = 0
                     if trial.key is not None:
                         self.first.setdefault(trial.key, trial.n)
+        if body.weights is not None:
+            self.weights |= dict.fromkeys((trial.n for trial in body.trials), body.weights)
         self.pending += body.promoted
         self.told += [trial.n for trial in body.trials if trial.n not in body.promoted]
 
@@ -247,6 +254,8 @@ class RunState:
         changed = trial.model_copy(update=update)
         self.trials[body.n - 1] = changed
         if body.rung == "short":
+            if changed.score is not None:
+                insort(self.scored, body.n)
             self._progress(changed)
 
     def _progress(self, trial: Trial) -> None:

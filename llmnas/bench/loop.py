@@ -16,7 +16,7 @@ import numpy as np
 
 from llmnas.bench.process import Say
 from llmnas.budget import Clock, rates_for
-from llmnas.evaluate import Screened
+from llmnas.evaluate import Ordered, Screened
 from llmnas.graph import ArchGraph
 from llmnas.records import Counts, Event, Measured, Plan, Rung, RunStarted, Settings, Trained, Trial
 from llmnas.search import Journal, Search
@@ -62,9 +62,9 @@ class NullEvaluator:
         """Returns counts only."""
         return [Screened(counts=_COUNTS) for _ in graphs]
 
-    def order(self, screened: Sequence[Screened]) -> list[int]:
+    def order(self, screened: Sequence[Screened], labelled: Sequence[Trial]) -> Ordered:
         """Returns the order in which they came."""
-        return list(range(len(screened)))
+        return Ordered(places=tuple(range(len(screened))))
 
     def start(self, trial: Trial, rung: Rung, limit_s: float, nominal_s: float | None = None) -> _Instant:
         """Returns a training that is over."""

@@ -1,4 +1,4 @@
-"""Bench commands that compare llmnas with published tables: bench proxies, throughput."""
+"""Bench commands that compare llmnas with published tables: bench proxies, throughput, reweight."""
 
 from __future__ import annotations
 
@@ -44,7 +44,18 @@ def throughput(
     answer("throughput", bench_throughput(data_dir, n, seed, screen, say), as_json, _throughput_lines)
 
 
-COMMANDS = (proxies, throughput)
+def reweight(
+    data_dir: DataDir,
+    seeds: Annotated[int, typer.Option(help="How many seeds, from 0.", min=1)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Proxy weights learned from labels against the label-free default, on NAS-Bench-201."""
+    from llmnas.bench.reweight import bench_reweight, lines
+
+    answer("reweight", bench_reweight(data_dir, seeds, say), as_json, lines)
+
+
+COMMANDS = (proxies, throughput, reweight)
 
 
 def _proxy_lines(result: dict[str, Any]) -> Iterator[str]:

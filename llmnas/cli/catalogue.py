@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmnas.cli.look import AsJson, print_json
+from llmnas.cli.look import AsJson, Run, print_json
 from llmnas.errors import InputError
 
 
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(prompts, name="prompts")
     proxies = typer.Typer(help="Zero-cost proxies.", no_args_is_help=True)
     proxies.command("list")(proxies_list)
+    proxies.command("validate")(proxies_validate)
     app.add_typer(proxies, name="proxies")
     latency = typer.Typer(help="Hardware latency.", no_args_is_help=True)
     latency.command("devices")(devices_list)
@@ -172,6 +173,15 @@ def proxies_list(as_json: AsJson = False) -> None:
                    f"{row['transform']}\n    misleads: {row['validity']}\n    {row['source']}")
     for one in made:
         typer.echo(f"{one['name']}: ranks of {', '.join(one['parts'])} in a pool\n    {one['source']}")
+
+
+def proxies_validate(run: Run, as_json: AsJson = False) -> None:
+    """Compare the proxies of a run with what its trained candidates reached: helps, misleads or not decided."""
+    from llmnas.report import signals
+    from llmnas.store import find_run, read_run
+
+    state = read_run(find_run(run))
+    print_json(signals.validate_json(state)) if as_json else typer.echo(signals.validate_text(state))
 
 
 def devices_list(as_json: AsJson = False) -> None:

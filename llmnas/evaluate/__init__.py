@@ -1,6 +1,6 @@
 """Evaluating proposals: screening without training, then short, full and final trainings."""
 
-from llmnas.evaluate.base import Evaluator, Running, Screened
+from llmnas.evaluate.base import Evaluator, Ordered, Running, Screened
 from llmnas.evaluate.rungs import Rungs
 
-__all__ = ["Evaluator", "Rungs", "Running", "Screened"]
+__all__ = ["Evaluator", "Ordered", "Rungs", "Running", "Screened"]

@@ -30,6 +30,18 @@ class Screened(Frozen):
     violates: tuple[str, ...] = ()
 
 
+class Ordered(Frozen):
+    """An order of screened proposals.
+
+    Attributes:
+        places: Indices from the most to the least promising.
+        weights: What every proxy counted, adding up to 1; None when the order does not come from proxies.
+    """
+
+    places: tuple[int, ...]
+    weights: dict[str, float] | None = None
+
+
 class Running(Protocol):
     """A training under way."""
 
@@ -55,8 +67,14 @@ class Evaluator(Protocol):
             limit_s: Wall seconds; what is not done by then stays unknown.
         """
 
-    def order(self, screened: Sequence[Screened]) -> list[int]:
-        """Returns the indices from the most to the least promising."""
+    def order(self, screened: Sequence[Screened], labelled: Sequence[Trial]) -> Ordered:
+        """Returns the proposals from the most to the least promising.
+
+        Args:
+            screened: The proposals.
+            labelled: The trials with a search score so far, in order. Equal arguments give equal orders, so that a
+                resumed run orders as one that was left alone.
+        """
 
     def start(self, trial: Trial, rung: Rung, limit_s: float, nominal_s: float | None = None) -> Running:
         """Starts a training that ends, in whatever way, about `limit_s` wall seconds from now.

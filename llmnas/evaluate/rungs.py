@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from llmnas.budget import epoch_seconds, scaled_seconds
 from llmnas.data import DataRef
-from llmnas.evaluate.base import Screened
+from llmnas.evaluate.base import Ordered, Screened
 from llmnas.executors import Executor, Handle, Job, Outcome
 from llmnas.front import violations
 from llmnas.graph import ArchGraph
 from llmnas.latency import Target, predict
 from llmnas.network import Network
-from llmnas.proxies import PROXIES, default_pair, ranking
+from llmnas.proxies import PROXIES, SIZES, default_weights, labelled_pool, ranking, weights
 from llmnas.records import Latency, Measured, Plan, Rung, Settings, Trained, Trial
 from llmnas.space import Space
 
@@ -76,8 +76,9 @@ class Rungs:
                  targets: Sequence[Target], threads: int, root: Path) -> None:
         self.executor, self.space, self.data, self.settings = executor, space, data, settings
         self.plan, self.targets, self.threads, self.root = plan, targets, threads, root
-        self._directions = {name: PROXIES[name].direction for name in default_pair(space.name)
-                            if name in plan.proxies or name == "params"}
+        self._directions = {name: PROXIES[name].direction for name in dict.fromkeys((*plan.proxies, *SIZES))
+                            if name in PROXIES}
+        self._prior = default_weights(space.name, self._directions)
 
     def network(self, graph: ArchGraph) -> Network:
         """Returns the network of a legal graph on this run's data."""
@@ -150,9 +151,14 @@ class Rungs:
                 latency[key] = Latency.model_validate(found[place]).model_copy(update={"device": key})
         return self._judged(one.model_copy(update={"scores": scores, "unscored": unscored, "latency": latency}))
 
-    def order(self, screened: Sequence[Screened]) -> list[int]:
-        """Returns the indices from best to worst by the space's default pair of proxies, ranked in this pool."""
-        return ranking([one.scores for one in screened], self._directions)
+    def order(self, screened: Sequence[Screened], labelled: Sequence[Trial]) -> Ordered:
+        """Returns the order by weighted proxies, ranked in this pool; the weights come from `labelled`.
+
+        Before there are enough labels it is the space's default pair, equally weighted: see `llmnas.proxies.combine`.
+        """
+        pool, labels = labelled_pool(labelled)
+        found = weights(pool, labels, self._directions, self._prior)
+        return Ordered(places=tuple(ranking([one.scores for one in screened], self._directions, found)), weights=found)
 
     # -- training
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from llmnas.errors import LlmnasError
 from llmnas.network import Network
 from llmnas.records import Event, Measured, Trial
-from llmnas.report import draw, facts, plots
+from llmnas.report import draw, facts, plots, signals
 from llmnas.report import format as say
 from llmnas.store import RunState, read_events
 
@@ -72,7 +72,7 @@ def context(state: RunState, network: Network | None, events: Iterable[Event] | 
                     for code, n in state.invalid.most_common()],
         "rules": [(say.clean(rule.text, 500), _numbers(rule.supports), _numbers(rule.contradicts), rule.step)
                   for rule in state.rules[:_RULES]],
-        "signals": _signals(state), "plan": facts.plan_rows(state), "environment": _environment(state),
+        **_signals(state), "plan": facts.plan_rows(state), "environment": _environment(state),
         "command": _command(state), "settings": _pairs(state.settings.model_dump(exclude_none=True)),
         "more": _pairs(more), "trials": say.whole(len(state.trials)),
     }
@@ -204,21 +204,13 @@ def _operators(state: RunState) -> list[tuple[str, ...]]:
              say.whole(use.on_front)) for use in facts.operators(state)[:30]]
 
 
-def _signals(state: RunState) -> list[tuple[str, str, str]]:
-    """Returns Spearman's correlation of the score with every proxy and size that was known before training."""
-    trained = [(trial, trial.score) for trial in state.trained() if trial.score is not None]
-    names = sorted({name for trial, _ in trained for name in trial.scores})[:20]
-    columns: dict[str, list[tuple[float, float]]] = {
-        name: [(trial.scores[name], value) for trial, value in trained if name in trial.scores] for name in names}
-    columns["parameters"] = [(float(trial.counts.params), value) for trial, value in trained if trial.counts]
-    columns["MACs"] = [(float(trial.counts.macs), value) for trial, value in trained if trial.counts]
-    rows = []
-    for name, pairs in columns.items():
-        found = plots.spearman([left for left, _ in pairs], [right for _, right in pairs])
-        if pairs:
-            rows.append((say.one_line(name, 40), "too few to say" if found is None else f"{found:+.2f}",
-                         say.whole(len(pairs))))
-    return rows
+def _signals(state: RunState) -> dict[str, Any]:
+    """Returns what ``llmnas proxies validate`` says; no rows when nothing was trained."""
+    found = signals.signals(state)
+    trained = found.rows[0].n > 0
+    return {"signals": signals.rows(found, facts.metric(state)) if trained else [], "signal_heads": signals.HEADS,
+            "signal_numeric": signals.NUMERIC, "weighed": signals.weighed(found), "caveat": signals.CAVEAT,
+            "signal_legend": signals.LEGEND}
 
 
 def _numbers(trials: Sequence[int]) -> str:

@@ -17,12 +17,13 @@ _FRONT: Final = 15
 
 def summary(state: RunState) -> str:
     """Returns the verdict, the front, what was spent and what to do next, as plain text."""
-    parts = [*_mock_notice(state), "\n".join(facts.verdict(state)), _front(state), _spent(state), _warnings(state),
+    parts = [*mock_notice(state), "\n".join(facts.verdict(state)), _front(state), _spent(state), _warnings(state),
              _next(state)]
     return "\n\n".join(part for part in parts if part)
 
 
-def _mock_notice(state: RunState) -> list[str]:
+def mock_notice(state: RunState) -> list[str]:
+    """Returns what every text about a run of the mock model begins with; nothing for other runs."""
     return ["NOTE: proposals were made by the mock model; no language model took part."] if facts.offline(state) else []
 
 

@@ -57,7 +57,8 @@ def test_exported_model_runs_alone(finished):
 
 
 @pytest.mark.parametrize("command", ["show latest", "show one --json", "show one 1", "show one 1 --json --prompt",
-                                     "show one 4 --prompt", "report latest", "watch one --progress plain"])
+                                     "show one 4 --prompt", "report latest", "watch one --progress plain",
+                                     "proxies validate latest", "proxies validate one --json"])
 def test_looking_at_a_run(finished, command):
     """Reading commands answer, with one JSON document where asked."""
     done = llmnas(*command.split(), cwd=finished[0])

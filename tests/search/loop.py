@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 from llmnas.budget import Clock, rates_for
-from llmnas.evaluate.base import Screened
+from llmnas.evaluate.base import Ordered, Screened
 from llmnas.records import Measured, Plan, RunStarted, Settings, Trained
 from llmnas.search import Journal, Search
 from llmnas.space import load_space
@@ -61,8 +61,8 @@ class InstantEvaluator:
         self.tick(0.1)
         return [Screened(counts=self.space.network(graph, (1, 8, 8), 10).counts) for graph in graphs]
 
-    def order(self, screened: Sequence[Screened]):
-        return sorted(range(len(screened)), key=lambda i: -screened[i].counts.macs)
+    def order(self, screened: Sequence[Screened], labelled):
+        return Ordered(places=tuple(sorted(range(len(screened)), key=lambda i: -screened[i].counts.macs)))
 
     def start(self, trial, rung, limit_s):
         self.tick(1.0)

@@ -65,7 +65,7 @@ def test_some_design_always_fits_the_time():
 
 
 def test_a_short_training_is_the_final_one_scaled_down():
-    """Networks that saturate get equal epochs; a dearer one the same share of its final training; none more than set."""
+    """Networks that saturate get equal epochs, a dearer one the same share of its final training."""
     short = {cost: scaled_seconds(cost, final_s=400, longest_s=40) / cost for cost in (0.1, 1.0, 6.0, 20.0)}
     assert short[0.1] == pytest.approx(short[1.0]) == pytest.approx(short[6.0]) == pytest.approx(SATURATED / 10)
     assert short[20.0] * 20 == 40

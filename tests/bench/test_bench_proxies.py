@@ -1,0 +1,63 @@
+"""The bench of proxies: drawing, batches, agreement; and a small real run where the tables are."""
+
+import os
+from math import nan
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmnas.bench.proxies import bench_proxies, column, draw, images, number, spearman
+from llmnas.errors import InputError
+
+DATA = Path(os.environ.get("LLMNAS_DATA", "nowhere"))
+needs_data = pytest.mark.skipif(not (DATA / "nb201" / "zerocost.csv.gz").is_file(), reason="LLMNAS_DATA is not set")
+
+
+def test_published_sentinels_are_no_scores():
+    """Nothing and the failure sentinel are None; a large negative score is a score."""
+    assert number("") is None
+    assert number("-100000000.0") is None
+    assert number("-39217.5") == -39217.5
+
+
+def test_correlation_is_over_what_both_know():
+    """Members that one side does not know are left out; too few, or no spread, is no correlation rather than 0."""
+    assert spearman([1, 2, 3, nan], [10, 20, 30, 0]) == pytest.approx(1.0)
+    assert spearman([1, 2, nan, nan], [1, 2, 3, 4]) is None
+    assert spearman([1, 1, 1], [1, 2, 3]) is None
+
+
+def test_missing_scores_are_not_numbers():
+    """A column of a pool keeps its members' places."""
+    assert np.isnan(column("nwot", [{"nwot": None}, {"nwot": 2.0}])[0])
+
+
+def test_tables_that_are_missing_are_named(tmp_path):
+    """The file that cannot be read is named, with what to do."""
+    with pytest.raises(InputError, match=r"zerocost\.csv\.gz: cannot be read"):
+        draw(tmp_path, 3, 0)
+    with pytest.raises(InputError, match=r"cifar10_10k_2k\.npz: cannot be read"):
+        images(tmp_path, 8, 0)
+
+
+@needs_data
+def test_draw_and_batch_depend_on_the_seed_alone():
+    """The same seed draws the same live cells and images; another seed draws others."""
+    first, again, other = (draw(DATA, 5, seed) for seed in (0, 0, 1))
+    assert [one.ops for one in first] == [one.ops for one in again] != [one.ops for one in other]
+    assert all(one.published["synflow"] is not None for one in first)
+    x, y = images(DATA, 16, 0)
+    assert x.shape == (16, 3, 32, 32)
+    assert abs(float(x.mean())) < .3
+    assert len(set(y.tolist())) > 3
+
+
+@needs_data
+def test_cheap_proxies_agree_with_the_published_scores():
+    """Sizes and synflow of twelve cells rank as published."""
+    rows = {row["proxy"]: row for row in bench_proxies(DATA, 12, 0, ["params", "flops", "synflow"])["rows"]}
+    assert rows["params"]["spearman_published"] == pytest.approx(1.0)
+    assert rows["synflow"]["spearman_published"] > .99
+    assert rows["synflow"]["n"] == 12
+    assert rows["synflow"]["ms"] > 0
