@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from scipy.stats import spearmanr
 
@@ -33,6 +33,7 @@ TIMED: Final = 8
 """Cells on which each proxy is timed alone in `bench_proxies`."""
 _SENTINEL: Final = -1e8
 Pool = list[dict[str, float | None]]
+Population = Literal["live", "all"]
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,19 @@ class Cell:
     accuracy: float
 
 
-def bench_proxies(folder: Path, n: int, seed: int, names: Sequence[str], say: Say = lambda _: None) -> dict[str, Any]:
+def bench_proxies(folder: Path, n: int, seed: int, names: Sequence[str], say: Say = lambda _: None,
+                  population: Population = "live") -> dict[str, Any]:
     """Returns one row a proxy: agreement with published scores, with accuracy and with itself under another seed.
 
     Args:
         folder: With ``nb201/`` and ``cifar10/`` as in the documentation.
-        n: Cells drawn from those without dead edges.
+        n: Cells drawn.
         seed: Of the draw, and of the first initialisation and batch; those of the second scoring are of ``seed + 1``.
         names: Proxies.
         say: Told what is going on.
+        population: What is drawn from; see `draw`.
     """
-    cells = draw(folder, n, seed)
+    cells = draw(folder, n, seed, population)
     pools = []
     for init in (seed, seed + 1):
         say(f"scoring {len(cells)} cells with initialisation and batch {init}")
@@ -71,7 +74,8 @@ def bench_proxies(folder: Path, n: int, seed: int, names: Sequence[str], say: Sa
     alone = timed_alone([one.network for one in cells[:TIMED]], batch, names)
     rows = [_row(name, cells, column(name, pools[0]), column(name, pools[1]), alone.get(name))
             for name in (*names, *(name for name, made in COMPOSITES.items() if set(made.parts) <= set(names)))]
-    return {"bench": "nb201", "dataset": "c10", "n": len(cells), "seed": seed, "batch": BATCH, "rows": rows}
+    return {"bench": "nb201", "dataset": "c10", "population": population, "n": len(cells), "seed": seed,
+            "batch": BATCH, "rows": rows}
 
 
 def _row(name: str, cells: Sequence[Cell], ours: Sequence[float], again: Sequence[float],
@@ -174,8 +178,14 @@ def peak_mb() -> float:
 
 # -- the tables
 
-def draw(folder: Path, n: int, seed: int) -> list[Cell]:
-    """Returns `n` cells without dead edges that have an input-output path, drawn by seed.
+def draw(folder: Path, n: int, seed: int, population: Population = "live") -> list[Cell]:
+    """Returns `n` cells drawn by seed.
+
+    Args:
+        folder: As in `bench_proxies`.
+        n: How many.
+        seed: Of the draw.
+        population: ``live``: connected and without dead edges, the cells with published scores; or ``all``.
 
     Raises:
         InputError: The tables are not there.
@@ -185,7 +195,7 @@ def draw(folder: Path, n: int, seed: int) -> list[Cell]:
     space = load_space("nb201")
     scores = {row["index"]: row for row in rows_of(folder / "nb201" / "zerocost.csv.gz")}
     live = [row for row in rows_of(folder / "nb201" / "nb201.csv.gz")
-            if row["ops"] == row["ops_effective"] and row["ops"] != "000000"]
+            if population == "all" or (row["ops"] == row["ops_effective"] and row["ops"] != "000000")]
     chosen = sorted(np.random.default_rng(seed).permutation(len(live))[:n])
     return [Cell(row["ops"], space.network(cell(space, row["ops"]), raw=True),
                  {name.removeprefix("c10_"): number(text) for name, text in scores[row["index"]].items()

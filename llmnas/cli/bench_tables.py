@@ -20,15 +20,21 @@ def proxies(
     data_dir: DataDir,
     n: Annotated[int, typer.Option("--n", "-n", help="Cells of NAS-Bench-201.", min=3)] = 60,
     seed: Seed = 0,
+    cells: Annotated[str, typer.Option(help="live: connected, without dead edges, those with published scores; or all."
+                                       )] = "live",
     only: Annotated[str | None, typer.Option(help="Proxies, by comma. [default: all]", show_default=False)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Our proxies against the published scores and accuracies of NAS-Bench-201."""
-    from llmnas.bench.proxies import bench_proxies
+    from llmnas.bench.proxies import Population, bench_proxies
+    from llmnas.errors import InputError
     from llmnas.proxies import PROXIES, find_proxy
 
     names = [find_proxy(name).name for name in only.split(",")] if only else list(PROXIES)
-    answer("proxies", bench_proxies(data_dir, n, seed, names, say), as_json, _proxy_lines)
+    if cells not in ("live", "all"):
+        raise InputError(f"unknown cells {cells!r}", "live or all")
+    population: Population = "live" if cells == "live" else "all"
+    answer("proxies", bench_proxies(data_dir, n, seed, names, say, population), as_json, _proxy_lines)
 
 
 def throughput(
@@ -59,7 +65,7 @@ COMMANDS = (proxies, throughput, reweight)
 
 
 def _proxy_lines(result: dict[str, Any]) -> Iterator[str]:
-    yield f"{result['n']} cells, batch {result['batch']}; Spearman with"
+    yield f"{result['n']} cells ({result['population']}), batch {result['batch']}; Spearman with"
     yield f"{'proxy':18} {'published':>9} {'accuracy':>9} {'itself':>9} {'ms alone':>9}"
     for row in result["rows"]:
         cells = (row["spearman_published"], row["spearman_accuracy"], row["self_agreement"])

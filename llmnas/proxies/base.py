@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Pass = Literal["weights", "forward", "backward", "halves", "channels", "curvature", "input_grad", "activations",
-               "patterns", "blocks", "noise", "layers", "examples", "thin", "synflow"]
+               "patterns", "blocks", "gains", "noise", "layers", "examples", "thin", "synflow"]
 Need = Literal["none", "batch", "labels"]
 Transform = Literal["identity", "log", "symlog"]
 
@@ -63,7 +63,7 @@ class Evidence:
         spectra: Eigenvalues of the covariance of the channels at the end of each block, ascending, float64. Pass
             ``blocks``.
         gains: Per block after the first, the largest singular value of the mean Jacobian across it; None where the
-            block passes its input on unchanged. Pass ``blocks``.
+            block passes its input on unchanged. Pass ``gains``.
         noise_response: Mean over N(0, 1) inputs x of ‖f(x) - f(x + .01 x')‖₁, f the values before the global pool,
             weights N(0, 1). Pass ``noise``.
         norm_variances: Mean running variance of each norm after these two forwards. Pass ``noise``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import cast
 
@@ -39,14 +40,18 @@ def gains_of(values: Sequence[Tensor], seed: int) -> tuple[float | None, ...]:
     """
     if len(values) < 2:
         raise UnscorableError("the network has fewer than two blocks")
+    return tuple(None if before is after else _gain(before, after, seed) for before, after in pairwise(values))
+
+
+@lru_cache(maxsize=8)
+def _signs(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Returns random signs. Blocks of one shape share them: drawing ten million takes longer than a backward."""
     generator = torch.Generator().manual_seed(seed)
-    return tuple(_gain(before, after, generator) for before, after in pairwise(values))
+    return torch.randint(0, 2, shape, generator=generator, dtype=torch.int8).float() * 2 - 1
 
 
-def _gain(before: Tensor, after: Tensor, generator: torch.Generator) -> float | None:
-    signs = torch.randint(0, 2, after.shape, generator=generator).to(after.device, after.dtype) * 2 - 1
-    if before is after:
-        return None
+def _gain(before: Tensor, after: Tensor, seed: int) -> float | None:
+    signs = _signs(tuple(after.shape), seed).to(after.device, after.dtype)
     back = torch.autograd.grad(after, before, signs, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
     back = _folded(back, after.shape[2:])
     if back.shape == signs.shape and torch.equal(back, signs):

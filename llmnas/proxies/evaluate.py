@@ -98,7 +98,7 @@ def nominal_examples(names: Sequence[str], batch: int = 64) -> float:
     twice as dear; the examples pass forms a gradient per example on top of two backwards.
     """
     wanted = _passes([find_proxy(name) for name in names])
-    costs: dict[Pass, float] = {"halves": 2.0, "curvature": 8.0, "input_grad": 1.0, "blocks": 1.0, "noise": 2.0,
+    costs: dict[Pass, float] = {"halves": 2.0, "curvature": 8.0, "input_grad": 1.0, "gains": 1.0, "noise": 2.0,
                                 "examples": 5.0, "layers": 4.0 / batch, "thin": 1.0 / batch, "synflow": 6.0 / batch}
     forwards = sum(cost for each, cost in costs.items() if each in wanted)
     forwards += 1.0 if wanted & _BATCH else 0.0
@@ -107,7 +107,7 @@ def nominal_examples(names: Sequence[str], batch: int = 64) -> float:
 
 
 _BATCH: frozenset[Pass] = frozenset({"forward", "backward", "halves", "channels", "input_grad", "activations",
-                                     "patterns", "blocks"})
+                                     "patterns", "blocks", "gains"})
 
 
 def _passes(chosen: Sequence[Proxy]) -> set[Pass]:

@@ -26,7 +26,7 @@ from llmnas.proxies.taps import Agreement, Patterns, gates_seen, outputs_kept
 from llmnas.proxies.thin import thin_pass
 
 SHARED: Final[frozenset[Pass]] = frozenset({"forward", "backward", "halves", "channels", "input_grad", "activations",
-                                            "patterns", "blocks"})
+                                            "patterns", "blocks", "gains"})
 """Passes over the graph of one forward of the batch."""
 LOSS: Final[frozenset[Pass]] = frozenset({"backward", "halves", "channels"})
 """Passes that need the gradient of the loss."""
@@ -136,25 +136,27 @@ class Collection:
         if wanted & LOSS:
             for weight in self.named.values():
                 weight.requires_grad_(True)
-        differentiated = bool(wanted & (LOSS | {"input_grad", "blocks"}))
-        x = self.x.detach().requires_grad_(bool(wanted & {"input_grad", "blocks"}))
+        x = self.x.detach().requires_grad_(bool(wanted & {"input_grad", "gains"}))
         agreement, patterns = Agreement(), Patterns()
         watchers = [watcher for name, watcher in (("activations", agreement), ("patterns", patterns)) if name in wanted]
         outs: dict[str, Tensor] = {}
         ends: dict[int, Tensor] = {}
-        with torch.set_grad_enabled(differentiated), ExitStack() as stack:
+        with torch.set_grad_enabled(bool(wanted & (LOSS | {"input_grad", "gains"}))), ExitStack() as stack:
             stack.enter_context(gates_seen(self.net, watchers))
             if "channels" in wanted:
                 stack.enter_context(outputs_kept(weighted(self.net), outs))
-            if "blocks" in wanted:
+            if wanted & {"blocks", "gains"}:
                 modules = {index: self.net.layers[index] for index in set(self.net.network.blocks)}
                 stack.enter_context(outputs_kept(modules, ends))
             logits = self.net(x)
         self.found.update(agreement=agreement.counted, patterns=patterns.counts or None)
         if "input_grad" in wanted:
-            self._guarded({"input_grad"}, lambda: self._input_gradient(logits, x, bool(wanted & (LOSS | {"blocks"}))))
+            self._guarded({"input_grad"}, lambda: self._input_gradient(logits, x, bool(wanted & (LOSS | {"gains"}))))
+        values = [ends[index] for index in self.net.network.blocks if index in ends]
         if "blocks" in wanted:
-            self._guarded({"blocks"}, lambda: self._blocks(ends))
+            self._guarded({"blocks"}, lambda: self._blocks(values))
+        if "gains" in wanted:
+            self._guarded({"gains"}, lambda: self.found.update(gains=gains_of(values, self.seed)))
         if wanted & LOSS:
             self._guarded(wanted & LOSS, lambda: self._loss(logits, outs))
 
@@ -162,10 +164,10 @@ class Collection:
         self.found["input_grads"] = torch.autograd.grad(logits.sum(), x, retain_graph=retain, allow_unused=True,
                                                         materialize_grads=True)[0]
 
-    def _blocks(self, ends: dict[int, Tensor]) -> None:
-        values = [ends[index] for index in self.net.network.blocks if index in ends]
+    def _blocks(self, values: list[Tensor]) -> None:
+        if len(values) < 2:
+            raise UnscorableError("the network has fewer than two blocks")
         self.found["spectra"] = tuple(spectrum_of(value.detach()) for value in values)
-        self.found["gains"] = gains_of(values, self.seed)
 
     def _loss(self, logits: Tensor, outs: dict[str, Tensor]) -> None:
         """Differentiates the loss of the batch, or of its halves."""

@@ -48,7 +48,7 @@ def az_progressivity(evidence: Evidence) -> float:
     return min(after - before for before, after in pairwise(_entropies(evidence)))
 
 
-@proxy("az_trainability", passes={"blocks"}, data="batch", cost=2, validity=_AZ_VALIDITY, source=_AZ + ", equation 9")
+@proxy("az_trainability", passes={"gains"}, data="batch", cost=2, validity=_AZ_VALIDITY, source=_AZ + ", equation 9")
 def az_trainability(evidence: Evidence) -> float:
     """Returns mean over blocks of 2 - s - 1/s, s the largest singular value of the block's mean Jacobian."""
     assert evidence.gains is not None

@@ -55,9 +55,9 @@ def test_draw_and_batch_depend_on_the_seed_alone():
 
 @needs_data
 def test_cheap_proxies_agree_with_the_published_scores():
-    """Sizes and synflow of twelve cells rank as published."""
-    rows = {row["proxy"]: row for row in bench_proxies(DATA, 12, 0, ["params", "flops", "synflow"])["rows"]}
+    """Sizes and synflow of eight cells rank as published."""
+    rows = {row["proxy"]: row for row in bench_proxies(DATA, 8, 0, ["params", "flops", "synflow"])["rows"]}
     assert rows["params"]["spearman_published"] == pytest.approx(1.0)
     assert rows["synflow"]["spearman_published"] > .99
-    assert rows["synflow"]["n"] == 12
+    assert rows["synflow"]["n"] == 8
     assert rows["synflow"]["ms"] > 0
