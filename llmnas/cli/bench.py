@@ -1,4 +1,4 @@
-"""Commands that measure llmnas itself on this machine: bench loop, fuzz, resume, budget, hand."""
+"""Commands that measure llmnas itself on this machine: bench loop, fuzz, resume, budget, hand, ranking."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
     """Adds the group."""
     group = typer.Typer(help="Measure llmnas itself on this machine. Exit code 1: a promise is not kept.",
                         no_args_is_help=True)
-    for command in (loop, fuzz, resume, budget, hand):
+    for command in (loop, fuzz, resume, budget, hand, ranking):
         group.command(command.__name__)(command)
     app.add_typer(group, name="bench")
 
@@ -114,6 +114,27 @@ def hand(
     _answer("hand", result, as_json, _hand_lines)
 
 
+def ranking(
+    bench: Annotated[Literal["nb201", "nbmacro"], typer.Option(
+        help="nb201: published scores of all cells. nbmacro: nets drawn and scored here.")] = "nb201",
+    data_dir: Annotated[Path | None, typer.Option(envvar="LLMNAS_DATA", show_default=False, help="Folder with nb201/"
+                                                  "{nb201,zerocost}.csv.gz, or nbmacro/nb_macro.csv.gz and cifar10/.")
+                        ] = None,
+    sets: Annotated[str, typer.Option(help="Sets of proxies to judge beside the default one, joined by + and commas.")
+                    ] = "jacov+params,nwot+params",
+    n: Annotated[int, typer.Option("--n", "-n", help="Nets drawn (nbmacro).", min=30)] = 200,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """The order before anything was trained against published accuracies: how well does it find the good ones?"""
+    from llmnas.bench.ranking import bench_ranking, parse_sets
+
+    if data_dir is None:
+        raise InputError("the published tables are needed", "give --data-dir or set LLMNAS_DATA")
+    result = bench_ranking(bench, data_dir, parse_sets(sets), n, seed, _say)
+    _answer("ranking", result, as_json, _ranking_lines)
+
+
 @contextmanager
 def _folder(out: Path | None) -> Iterator[Path]:
     if out is None:
@@ -194,3 +215,20 @@ def _hand_lines(result: dict[str, Any]) -> Iterator[str]:
         yield (f"mean {name:18} test {mean['test']:.4f}, {mean['ms']:.3g} ms, {mean['params']:,.0f} params, "
                f"{mean['macs']:,.0f} MACs, trained {mean['seconds']:.0f} s")
     yield f"ahead of both in {result['ahead']} of {result['seeds']} seeds; everything is in {result['out']}"
+
+
+def _ranking_lines(result: dict[str, Any]) -> Iterator[str]:
+    from llmnas.report.show import table
+
+    head = ("data", "ranker", "n", "Spearman", "Kendall", "regret 1", "regret 10", "top tenth", "Spearman in it")
+    rows = [(row["dataset"], row["ranker"] + (" *" if row["default"] else ""), f"{row['n']:,}",
+             _signed(row["spearman"]), _signed(row["kendall"]), f"{row['regret1']:.2f}", f"{row['regret10']:.2f}",
+             f"{100 * row['precision']:.0f} %", _signed(row["spearman_top"])) for row in result["rows"]]
+    yield table([head, *rows], right=tuple(range(2, len(head))))
+    yield "* the default; regrets in percentage points below the best of the pool"
+    yield from (f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}"
+                for name, value in result["about"].items())
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.3f}"

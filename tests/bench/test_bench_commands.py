@@ -19,8 +19,8 @@ def call():
 
 
 def test_every_bench_has_help(call):
-    """Five benches, each with --json."""
-    for name in ("loop", "fuzz", "resume", "budget", "hand"):
+    """Six benches, each with --json."""
+    for name in ("loop", "fuzz", "resume", "budget", "hand", "ranking"):
         done = call(name, "--help", env={"COLUMNS": "120", "NO_COLOR": "1"})
         assert done.exit_code == 0
         assert "--json" in done.output
