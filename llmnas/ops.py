@@ -95,6 +95,16 @@ def _inverted(draft: Draft, x: int, node: Node, stride: int) -> int:
     return draft.add([x, y]) if stride == 1 and c_in == channels else y
 
 
+def _mobile(expand: int, kernel: int) -> Lower:
+    """Returns the lowering of one inverted block whose expansion and kernel are fixed together."""
+    fixed = {"expand": expand, "kernel": kernel, "se": False}
+    return _unary(lambda draft, x, node: _inverted(draft, x, node.model_copy(update=fixed), _given(node.stride)))
+
+
+def _projection(draft: Draft, x: int, node: Node) -> int:
+    return _conv_norm(draft, x, _given(node.channels), 1, _given(node.stride), act=None)
+
+
 def _fused(draft: Draft, x: int, node: Node, stride: int) -> int:
     c_in, channels = draft.shape(x)[0], _given(node.channels)
     expand = _given(node.expand)
@@ -176,6 +186,13 @@ OPS: Final[dict[str, Op]] = {
     "fused": Op("EfficientNetV2 fused block: one full convolution to expand times the channels, 1x1 back, residual; "
                 "with expand 1 the full convolution alone",
                 _stage(_fused), (*_STAGE, "expand")),
+    # the NAS-Bench-Macro layer ops (arXiv 2103.11922), beside identity
+    "projection": Op("1x1 convolution and batch norm, no activation: an identity that changes the shape",
+                     _unary(_projection), ("channels", "stride")),
+    "mb3_k3": Op("MobileNetV2 block: expansion 3, depth-wise 3x3; residual where the shape stays", _mobile(3, 3),
+                 ("channels", "stride")),
+    "mb6_k5": Op("MobileNetV2 block: expansion 6, depth-wise 5x5; residual where the shape stays; over twice the cost "
+                 "of mb3_k3", _mobile(6, 5), ("channels", "stride")),
     # free typed ops
     "conv_block": Op("convolution, batch norm, ReLU", _unary(_conv_block), ("channels", "kernel", "stride")),
     "conv": Op("convolution without norm or activation", _unary(_plain_conv),

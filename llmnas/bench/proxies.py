@@ -5,33 +5,26 @@ Everything is computed: full-size networks, one batch of real CIFAR-10 images. N
 
 from __future__ import annotations
 
-import csv
-import gzip
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from scipy.stats import spearmanr
 
+from llmnas.bench.pools import BATCH, IMAGES, NO_SCORE, image_batch
 from llmnas.bench.process import Say
-from llmnas.bench.table import cell
-from llmnas.errors import InputError
+from llmnas.bench.table import read_table
 from llmnas.network import Network
 from llmnas.proxies.composites import COMPOSITES, composite
 from llmnas.proxies.evaluate import DEFAULT_SET, score
-from llmnas.space import load_space
+from llmnas.space import Digits, load_space
 
-if TYPE_CHECKING:
-    import numpy as np
-
-BATCH: Final = 64
 TIMED: Final = 8
 """Cells on which each proxy is timed alone in `bench_proxies`."""
-_SENTINEL: Final = -1e8
 Pool = list[dict[str, float | None]]
 Population = Literal["live", "all"]
 
@@ -69,7 +62,7 @@ def bench_proxies(folder: Path, n: int, seed: int, names: Sequence[str], say: Sa
     pools = []
     for init in (seed, seed + 1):
         say(f"scoring {len(cells)} cells with initialisation and batch {init}")
-        batch = images(folder, BATCH, init)
+        batch = image_batch(folder / IMAGES, init)
         pools.append([scored(one.network, batch, names, init) for one in cells])
     alone = timed_alone([one.network for one in cells[:TIMED]], batch, names)
     rows = [_row(name, cells, column(name, pools[0]), column(name, pools[1]), alone.get(name))
@@ -140,7 +133,7 @@ def bench_throughput(folder: Path, n: int, seed: int, screen: int, say: Say = la
 
     cells = draw(folder, n, seed)
     networks = [one.network for one in cells]
-    whole = images(folder, BATCH, seed)
+    whole = image_batch(folder / IMAGES, seed)
     rows: list[dict[str, Any]] = []
     pools: dict[int, Pool] = {}
     for size in (BATCH, 32, 16):
@@ -193,50 +186,18 @@ def draw(folder: Path, n: int, seed: int, population: Population = "live") -> li
     import numpy as np
 
     space = load_space("nb201")
-    scores = {row["index"]: row for row in rows_of(folder / "nb201" / "zerocost.csv.gz")}
-    live = [row for row in rows_of(folder / "nb201" / "nb201.csv.gz")
+    codec = Digits(space)
+    scores = {row["index"]: row for row in read_table(folder / "nb201" / "zerocost.csv.gz", ("index",))}
+    columns = ("index", "ops", "ops_effective", "c10_test200")
+    rows = [row for row in read_table(folder / "nb201" / "nb201.csv.gz", columns)
             if population == "all" or (row["ops"] == row["ops_effective"] and row["ops"] != "000000")]
-    chosen = sorted(np.random.default_rng(seed).permutation(len(live))[:n])
-    return [Cell(row["ops"], space.network(cell(space, row["ops"]), raw=True),
+    chosen = [rows[i] for i in sorted(np.random.default_rng(seed).permutation(len(rows))[:n])]
+    return [Cell(row["ops"], space.network(codec.graph(row["ops"]), raw=True),
                  {name.removeprefix("c10_"): number(text) for name, text in scores[row["index"]].items()
                   if name.startswith("c10_")}, float(row["c10_test200"]))
-            for row in (live[i] for i in chosen)]
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    """Returns the rows of a compressed table, every value as text.
-
-    Raises:
-        InputError: It cannot be read.
-    """
-    try:
-        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error}", "give --data-dir or set LLMNAS_DATA") from None
+            for row in chosen]
 
 
 def number(text: str) -> float | None:
     """Returns a published score; None where the table has nothing or its sentinel for a failure."""
-    return None if text == "" or float(text) == _SENTINEL else float(text)
-
-
-def images(folder: Path, size: int, seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Returns training images drawn by seed, normalised, (size, 3, 32, 32) float32, and labels.
-
-    Raises:
-        InputError: The file of images cannot be read.
-    """
-    import numpy as np
-
-    path = folder / "cifar10" / "cifar10_10k_2k.npz"
-    try:
-        with np.load(path) as file:
-            x, y = file["x_train"], file["y_train"]
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}",
-                         "it must be an .npz with x_train (N, 32, 32, 3) and y_train") from None
-    chosen = np.random.default_rng(seed).permutation(len(y))[:size]
-    values = x.astype(np.float32).transpose(0, 3, 1, 2) / 255
-    mean, std = values.mean((0, 2, 3), keepdims=True), values.std((0, 2, 3), keepdims=True)
-    return (values[chosen] - mean) / std, y[chosen].astype(np.int64)
+    return None if text == "" or float(text) == NO_SCORE else float(text)

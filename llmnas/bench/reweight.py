@@ -6,8 +6,6 @@ all other spaces stands beside it. No constant of the rule was chosen on this ta
 
 from __future__ import annotations
 
-import csv
-import gzip
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from llmnas.bench.process import Say
-from llmnas.errors import InputError
+from llmnas.bench.table import read_table
 from llmnas.proxies import default_weights, rank, weights
 from llmnas.proxies.validity import spearman
 
@@ -77,21 +75,11 @@ def live_cells(folder: Path) -> list[Cell]:
     Raises:
         InputError: The tables are not there, or have other columns.
     """
-    scores = {row["index"]: row for row in _rows(folder, "zerocost.csv.gz")}
+    scores = {row["index"]: row for row in read_table(folder / "zerocost.csv.gz", _FILES["zerocost.csv.gz"])}
     return [Cell({name: _number(scores[row["index"]][f"c10_{name}"]) for name in SETS["all"]},
                  float(row["c10_val200"]), float(row["c10_test200"]))
-            for row in _rows(folder, "nb201.csv.gz") if row["ops"] == row["ops_effective"]]
-
-
-def _rows(folder: Path, name: str) -> list[dict[str, str]]:
-    try:
-        with gzip.open(folder / name, "rt", encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise InputError(f"{folder / name}: cannot be read: {error}", "give --data-dir or set LLMNAS_DATA") from None
-    if missing := [column for column in _FILES[name] if not rows or column not in rows[0]]:
-        raise InputError(f"{folder / name}: there is no column {missing[0]!r}")
-    return rows
+            for row in read_table(folder / "nb201.csv.gz", _FILES["nb201.csv.gz"])
+            if row["ops"] == row["ops_effective"]]
 
 
 def _number(text: str) -> float | None:

@@ -1,10 +1,10 @@
-"""Bench commands that compare llmnas with published tables: bench proxies, throughput, reweight."""
+"""Bench commands that compare llmnas with published tables: bench proxies, throughput, reweight, ranking."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -61,7 +61,24 @@ def reweight(
     answer("reweight", bench_reweight(data_dir, seeds, say), as_json, lines)
 
 
-COMMANDS = (proxies, throughput, reweight)
+def ranking(
+    data_dir: DataDir,
+    bench: Annotated[Literal["nb201", "nbmacro"], typer.Option(
+        help="nb201: published scores of all cells. nbmacro: nets drawn and scored here.")] = "nb201",
+    sets: Annotated[str, typer.Option(help="Sets of proxies to judge beside the default one, joined by + and commas.")
+                    ] = "jacov+params,nwot+params",
+    n: Annotated[int, typer.Option("--n", "-n", help="Nets drawn (nbmacro).", min=30)] = 200,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """The order before anything was trained against published accuracies: how well does it find the good ones?"""
+    from llmnas.bench.ranking import bench_ranking, parse_sets
+
+    result = bench_ranking(bench, data_dir, parse_sets(sets), n, seed, say)
+    answer("ranking", result, as_json, _ranking_lines)
+
+
+COMMANDS = (proxies, throughput, reweight, ranking)
 
 
 def _proxy_lines(result: dict[str, Any]) -> Iterator[str]:
@@ -86,3 +103,17 @@ def _throughput_lines(result: dict[str, Any]) -> Iterator[str]:
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
+
+
+def _ranking_lines(result: dict[str, Any]) -> Iterator[str]:
+    from llmnas.report.show import table
+
+    head = ("data", "ranker", "n", "Spearman", "Kendall", "regret 1", "regret 10", "top tenth", "Spearman in it")
+    rows = [(row["dataset"], row["ranker"] + (" *" if row["default"] else ""), f"{row['n']:,}",
+             _number(row["spearman"], "+.3f"), _number(row["kendall"], "+.3f"), f"{row['regret1']:.2f}",
+             f"{row['regret10']:.2f}",
+             f"{100 * row['precision']:.0f} %", _number(row["spearman_top"], "+.3f")) for row in result["rows"]]
+    yield table([head, *rows], right=tuple(range(2, len(head))))
+    yield "* the default; regrets in percentage points below the best of the pool"
+    yield from (f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}"
+                for name, value in result["about"].items())

@@ -21,7 +21,7 @@ Column = tuple[int, ...]  # one number of a block, in every block of its class
 _ACTIVATE: Final = {"relu": "F.relu", "silu": "F.silu", "gelu": "F.gelu", "hswish": "F.hardswish",
                     "sigmoid": "torch.sigmoid"}
 _PASSED_ON: Final = frozenset({"identity", "flatten", "dropout"})
-_RESIDUAL: Final = frozenset({"basic", "bottleneck", "inverted", "fused"})  # ops that repeat a block
+_RESIDUAL: Final = frozenset({"basic", "bottleneck", "inverted", "fused", "mb3_k3", "mb6_k5"})  # ops made of blocks
 _DEPTH: Final = 3  # calls inside each other on one line
 _TAKEN: Final = frozenset({"Attention", "F", "Path", "Tensor", "nn", "torch", "x", "self"})
 
@@ -316,7 +316,7 @@ class _Layout:
             op = self._ops.get(node, "block") if node else "reduction"
             name = "".join(word.capitalize() for word in re.findall(r"[A-Za-z0-9]+", op)) or "Block"
             residual = any(layer.kind == "add" and min(layer.inputs) < low for layer in layers)
-            if op in _RESIDUAL:  # the first block of a stage changes the shape, so it has no plain residual path
+            if op in _RESIDUAL:  # a block that changes the shape has no plain residual path
                 name += ("" if residual else "Entry") + ("SE" if "mul" in kinds else "")
         return _unique(name, self._classes)
 

@@ -34,6 +34,12 @@ class Slots:
             self.output = "out"
             self.fixed = (Node(id="out", op="add", inputs=spec.cell.into(spec.cell.nodes - 1)),)
 
+    @property
+    def only_ops(self) -> bool:
+        """Whether ops are all there is to choose: every attribute has one legal value."""
+        return all(len(values) == 1 for slot in self.slots for domains in slot.choices.values()
+                   for values in domains.values())
+
     # -- checking
 
     def issues(self, graph: ArchGraph) -> list[Issue]:
@@ -66,6 +72,11 @@ class Slots:
 
     def _node(self, slot: Slot, op: str, choice: Choice) -> Node:
         return Node(id=slot.id, op=op, inputs=slot.inputs, **choice)
+
+    def pick(self, slot: Slot, place: int) -> Node:
+        """Returns the slot's node with the op at this place of its list, each attribute at its least value."""
+        op = list(slot.choices)[place]
+        return self._node(slot, op, {name: values[0] for name, values in slot.choices[op].items()})
 
     def sample(self, rng: Rng) -> ArchGraph:
         """Returns a graph drawn uniformly per slot: the op first, then each attribute."""
@@ -143,8 +154,10 @@ class Slots:
                 "output": self.output}
 
     def prior(self) -> list[ArchGraph]:
-        """Returns known-good designs of growing cost: `cell_prior` or `chain_prior`."""
-        return list(self._cell_prior() if self.spec.cell is not None else self._chain_prior())
+        """Returns known-good designs: of a cell, of a chain of stages, or of a chain where only ops are chosen."""
+        if self.spec.cell is not None:
+            return list(self._cell_prior())
+        return list(self._op_prior() if self.only_ops else self._chain_prior())
 
     def _cell_prior(self) -> Iterator[ArchGraph]:
         """A shortcut from input to output; the other edges one base op, upgraded one after another, chain first."""
@@ -172,6 +185,18 @@ class Slots:
         for kind, width, depth, halved in product(kinds, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), (0.0, 0.5, 1.0), (2, 1)):
             yield self.graph([self._designed(slot, kind, width, depth, i >= halved)
                               for i, slot in enumerate(self.slots)])
+
+    def _op_prior(self) -> Iterator[ArchGraph]:
+        """One layer after another gets the next op, as the file lists a slot's ops, first to last or last to first.
+
+        Early layers see large maps, late ones many channels; which pays more is not known before training.
+        """
+        kinds = max(len(slot.choices) for slot in self.slots)
+        n = len(self.slots)
+        for kind, count, late in product(range(kinds - 1), range(n + 1), (False, True)):
+            places = [kind + ((n - 1 - i if late else i) < count) for i in range(n)]
+            yield self.graph([self.pick(slot, min(place, len(slot.choices) - 1))
+                              for slot, place in zip(self.slots, places, strict=True)])
 
     def _designed(self, slot: Slot, kind: str, width: float, depth: float, halves: bool) -> Node:
         op = kind if kind in slot.choices else next(iter(slot.choices))

@@ -19,8 +19,8 @@ def call():
 
 
 def test_every_bench_has_help(call):
-    """Six benches, each with --json."""
-    for name in ("loop", "fuzz", "resume", "budget", "hand", "reweight"):
+    """Every bench has --json."""
+    for name in ("loop", "fuzz", "resume", "budget", "hand", "proxies", "throughput", "reweight", "ranking"):
         done = call(name, "--help", env={"COLUMNS": "120", "NO_COLOR": "1"})
         assert done.exit_code == 0
         assert "--json" in done.output

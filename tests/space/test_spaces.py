@@ -34,6 +34,10 @@ class TestConv1d(SpaceContract):
     name = "conv1d"
 
 
+class TestNbmacro(SpaceContract):
+    name = "nbmacro"
+
+
 class TestOpen(SpaceContract):
     name = "open"
 
@@ -74,7 +78,7 @@ def test_disconnected_cells_are_refused():
     assert issue.code == "disconnected"
 
 
-@pytest.mark.parametrize("name", ["nb201", "convnet", "mbconv", "open"])
+@pytest.mark.parametrize("name", ["nb201", "convnet", "mbconv", "nbmacro", "open"])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 28, 28), (3, 33, 47)])
 def test_any_image_size(name, shape):
     """Spaces lower on small, odd and oblong images; the logits are as many as the classes."""
@@ -85,7 +89,7 @@ def test_any_image_size(name, shape):
 
 
 @pytest.mark.parametrize(("name", "shape"), [("nb201", (1, 8, 8)), ("convnet", (3, 28, 28)), ("mbconv", (3, 33, 47)),
-                                             ("open", (3, 16, 16)), ("conv1d", (2, 41))])
+                                             ("open", (3, 16, 16)), ("conv1d", (2, 41)), ("nbmacro", (3, 17, 32))])
 def test_built_modules_agree_with_inference(name, shape):
     """Built modules have the inferred shapes and parameters, layer by layer."""
     import torch
@@ -189,4 +193,4 @@ def test_unknown_space_names_the_nearest():
     """A misspelt name gets the nearest one and the list."""
     with pytest.raises(InputError, match="did you mean 'convnet'"):
         load_space("convnett")
-    assert set(list_spaces()) >= {"nb201", "convnet", "mbconv", "open", "conv1d"}
+    assert set(list_spaces()) >= {"nb201", "nbmacro", "convnet", "mbconv", "open", "conv1d"}
