@@ -44,14 +44,16 @@ def gains_of(values: Sequence[Tensor], seed: int) -> tuple[float | None, ...]:
 
 
 @lru_cache(maxsize=8)
-def _signs(shape: tuple[int, ...], seed: int) -> Tensor:
+def _signs(shape: tuple[int, ...], seed: int, channels_last: bool) -> Tensor:
     """Returns random signs. Blocks of one shape share them: drawing ten million takes longer than a backward."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 2, shape, generator=generator, dtype=torch.int8).float() * 2 - 1
+    signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.int8).float() * 2 - 1
+    return signs.contiguous(memory_format=torch.channels_last) if channels_last else signs
 
 
 def _gain(before: Tensor, after: Tensor, seed: int) -> float | None:
-    signs = _signs(tuple(after.shape), seed).to(after.device, after.dtype)
+    last = after.dim() == 4 and after.is_contiguous(memory_format=torch.channels_last)
+    signs = _signs(tuple(after.shape), seed, last).to(after.device, after.dtype)
     back = torch.autograd.grad(after, before, signs, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
     back = _folded(back, after.shape[2:])
     if back.shape == signs.shape and torch.equal(back, signs):

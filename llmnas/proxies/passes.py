@@ -22,7 +22,7 @@ from llmnas.proxies.curvature import curvature_pass
 from llmnas.proxies.examples import examples_pass
 from llmnas.proxies.noise import layers_pass, noise_pass
 from llmnas.proxies.scaled import synflow_pass
-from llmnas.proxies.taps import Agreement, Patterns, gates_seen, outputs_kept
+from llmnas.proxies.taps import Agreement, Patterns, Products, gates_seen, outputs_kept
 from llmnas.proxies.thin import thin_pass
 
 SHARED: Final[frozenset[Pass]] = frozenset({"forward", "backward", "halves", "channels", "input_grad", "activations",
@@ -171,36 +171,26 @@ class Collection:
 
     def _loss(self, logits: Tensor, outs: dict[str, Tensor]) -> None:
         """Differentiates the loss of the batch, or of its halves."""
-        outs = {name: outs[name] for name in weighted(self.net) if name in outs}  # in the order of the weights
-        leaves = [*self.named.values(), *outs.values()]
+        products = Products(outs, {name: isinstance(module, nn.Linear) for name, module in weighted(self.net).items()})
+        leaves = list(self.named.values())
         halves = "halves" in self.wanted and len(self.x) > 1
         parts = _parts(len(self.x), halves)
+        shares = [(part.stop - part.start) / len(self.x) for part in parts]
         grads = []
         for index, part in enumerate(parts):
+            products.share = shares[index]
             loss = functional.cross_entropy(logits[part], self.y[part])
             grads.append(torch.autograd.grad(loss, leaves, retain_graph=index + 1 < len(parts), allow_unused=True,
                                              materialize_grads=True))
-        shares = [(part.stop - part.start) / len(self.x) for part in parts]
-        total = [sum(share * each for share, each in zip(shares, column, strict=True))
-                 for column in zip(*grads, strict=True)] if halves else list(grads[0])
-        count = len(self.named)
-        self.found["loss_grads"] = tuple(total[:count])
-        self.found["half_grads"] = tuple(each[:count] for each in grads) if halves else None
-        linear = [isinstance(module, nn.Linear) for module in weighted(self.net).values()]
-        self.found["channel_products"] = tuple(
-            _per_channel(out.detach() * grad, flat) for out, grad, flat in zip(
-                outs.values(), total[count:], linear, strict=True)) if outs else None
+        self.found["loss_grads"] = tuple(sum(share * each for share, each in zip(shares, column, strict=True))
+                                         for column in zip(*grads, strict=True)) if halves else grads[0]
+        self.found["half_grads"] = tuple(grads) if halves else None
+        if "channels" in self.wanted:
+            self.found["channel_products"] = products.found()
 
 
 def _parts(count: int, halves: bool) -> list[slice]:
     return [slice(0, count // 2), slice(count // 2, count)] if halves else [slice(0, count)]
-
-
-def _per_channel(product: Tensor, channels_last: bool) -> Tensor:
-    """Returns the sums over positions, (B, channels)."""
-    if product.dim() == 2:
-        return product
-    return product.flatten(1, -2).sum(1) if channels_last else product.flatten(2).sum(2)
 
 
 def collect(net: Net, x: Tensor, y: Tensor, wanted: set[Pass], seed: int = 0) -> tuple[Evidence, Problems]:

@@ -58,6 +58,39 @@ class Patterns:
         return tuple(int(group.sum()) for group in self.seen)
 
 
+class Products:
+    """Sums a · ∂L/∂a over positions for outputs a of layers, while gradients pass them and are still in the cache.
+
+    Args:
+        outs: Outputs by name of layer, in a graph.
+        linear: Whether a layer is linear, whose channels come last; its order is the order of the result.
+
+    Attributes:
+        share: Weight of the loss that is being differentiated.
+    """
+
+    def __init__(self, outs: Mapping[str, Tensor], linear: Mapping[str, bool]) -> None:
+        self.share = 1.0
+        self._linear = linear
+        self._sums: dict[str, Tensor] = {}
+        for name, out in outs.items():
+            self._listen(name, out)
+
+    def _listen(self, name: str, out: Tensor) -> None:
+        value = out.detach()  # not `out`: a hook that holds its own tensor keeps the whole graph from being freed
+        out.register_hook(lambda grad: self._see(name, value, grad))  # type: ignore[no-untyped-call]
+
+    def _see(self, name: str, value: Tensor, grad: Tensor) -> None:
+        product = value * grad
+        if product.dim() > 2:
+            product = product.flatten(1, -2).sum(1) if self._linear[name] else product.flatten(2).sum(2)
+        self._sums[name] = self.share * product + self._sums.get(name, 0.0)
+
+    def found(self) -> tuple[Tensor, ...]:
+        """Returns (B, channels) per layer; zeros where no gradient passed."""
+        return tuple(self._sums.get(name, torch.zeros(1, 1)) for name in self._linear)
+
+
 class Watcher(Protocol):
     """Looks at gates."""
 
