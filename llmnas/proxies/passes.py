@@ -132,15 +132,33 @@ class Collection:
     def _batch(self) -> None:
         """Runs the forward and the backwards over it."""
         wanted = self.wanted
-        self.net.requires_grad_(False)  # the input gradient alone needs no gradient of a weight
+        outs: dict[str, Tensor] = {}
+        ends: dict[int, Tensor] = {}
+        logits, x = self._forward(outs, ends)
+        values = [ends[index] for index in self.net.network.blocks if index in ends]
+        if "input_grad" in wanted:
+            self._guarded({"input_grad"}, lambda: self._input_gradient(logits, x, bool(wanted & (LOSS | {"gains"}))))
+        if "blocks" in wanted:
+            self._guarded({"blocks"}, lambda: self._blocks(values))
+        if "gains" in wanted:
+            self._guarded({"gains"}, lambda: self.found.update(gains=gains_of(values, self.seed)))
         if wanted & LOSS:
-            for weight in self.named.values():
-                weight.requires_grad_(True)
+            self._guarded(wanted & LOSS, lambda: self._loss(logits, outs))
+
+    def _forward(self, outs: dict[str, Tensor], ends: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
+        """Runs the forward with every tap that is needed; returns the logits and the examples in their graph.
+
+        Args:
+            outs: Gets the outputs of convolutions and linear layers.
+            ends: Gets the values at the ends of blocks.
+        """
+        wanted = self.wanted
+        self.net.requires_grad_(False)  # gradients of the input and of blocks need none of a weight
+        for weight in self.named.values():
+            weight.requires_grad_(bool(wanted & LOSS))
         x = self.x.detach().requires_grad_(bool(wanted & {"input_grad", "gains"}))
         agreement, patterns = Agreement(), Patterns()
         watchers = [watcher for name, watcher in (("activations", agreement), ("patterns", patterns)) if name in wanted]
-        outs: dict[str, Tensor] = {}
-        ends: dict[int, Tensor] = {}
         with torch.set_grad_enabled(bool(wanted & (LOSS | {"input_grad", "gains"}))), ExitStack() as stack:
             stack.enter_context(gates_seen(self.net, watchers))
             if "channels" in wanted:
@@ -150,15 +168,7 @@ class Collection:
                 stack.enter_context(outputs_kept(modules, ends))
             logits = self.net(x)
         self.found.update(agreement=agreement.counted, patterns=patterns.counts or None)
-        if "input_grad" in wanted:
-            self._guarded({"input_grad"}, lambda: self._input_gradient(logits, x, bool(wanted & (LOSS | {"gains"}))))
-        values = [ends[index] for index in self.net.network.blocks if index in ends]
-        if "blocks" in wanted:
-            self._guarded({"blocks"}, lambda: self._blocks(values))
-        if "gains" in wanted:
-            self._guarded({"gains"}, lambda: self.found.update(gains=gains_of(values, self.seed)))
-        if wanted & LOSS:
-            self._guarded(wanted & LOSS, lambda: self._loss(logits, outs))
+        return logits, x
 
     def _input_gradient(self, logits: Tensor, x: Tensor, retain: bool) -> None:
         self.found["input_grads"] = torch.autograd.grad(logits.sum(), x, retain_graph=retain, allow_unused=True,
