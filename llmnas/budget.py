@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from math import ceil, prod, sqrt
+from statistics import fmean
 from typing import Final
 
 from llmnas.errors import InputError
@@ -28,6 +29,9 @@ same command gives the same plan on the same kind of machine. Wall time only end
 SATURATED: Final = 60
 """Epochs after which more of them bring a small network little. Networks that all see as many in their final training
 differ by their capacity; an equal time in a short one would favour the smallest, which sees the most epochs in it."""
+COUNTED: Final = ("params", "flops")
+SCREENING: Final = (*COUNTED, "synflow", "nwot", "jacov", "grad_norm", "snip")
+"""Proxies computed for every screened network: all share one forward of a batch, or are cheap beside it."""
 MIN_EPOCHS: Final = 12
 """Epochs that a network must be able to see in its final training to be worth a short one."""
 
@@ -149,14 +153,15 @@ def make_plan(settings: Settings, designs: Sequence[Network], train_examples: in
 
     wanted = 6 + 1.5 * sqrt(search_s / 10)  # trainings: more with more time, each of them longer too
     short_s = max(0.5, 0.75 * search_s * settings.workers / wanted)
+    fill = fmean(scaled_seconds(costs[place], final_s, 1.0) for place in fitting)
     screen_s = 2 * epoch_seconds(reference, rates, 64, 1) + (0.35 if measured_latency else 0.0) + 0.02
     ratio = int(min(4, max(1, 0.5 * short_s / screen_s)))  # screening may take half as long as training
     promote = 2
     trainings = int(search_s / (short_s / settings.workers + ratio * screen_s))
     rounds = trainings // promote
     return Plan(search_s=search_s, final_s=final_s, wrap_s=wrap_s, full_s=full_s, finalists=3 if full_s else 0,
-                short_s=short_s, train_deadline_s=max(5.0, 8 * short_s), batch=promote * ratio,
-                promote=promote, trainings=trainings,
+                short_s=short_s, longest_s=short_s / fill, train_deadline_s=max(5.0, 8 * short_s),
+                batch=promote * ratio, promote=promote, trainings=trainings,
                 proposals=trainings * ratio, calls=ceil(rounds) if has_model else None, rates=rates,
                 train_batch=batch, train_steps=steps, max_epoch_s=max_epoch_s,
                 proxies=_affordable(screen_s, short_s), warning=_warning(budget, rounds))
@@ -164,8 +169,7 @@ def make_plan(settings: Settings, designs: Sequence[Network], train_examples: in
 
 def _affordable(screen_s: float, training_s: float) -> tuple[str, ...]:
     """Returns the proxies to compute: all shared-pass ones, or counts alone when a training is cheaper than that."""
-    counted = ("params", "flops")
-    return (*counted, "synflow", "nwot", "jacov", "grad_norm", "snip") if screen_s < training_s else counted
+    return SCREENING if screen_s < training_s else COUNTED
 
 
 def _warning(budget: float, rounds: int) -> str:

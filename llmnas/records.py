@@ -263,7 +263,9 @@ class Plan(Frozen):
         wrap_s: Seconds kept for test, export and report.
         full_s: Nominal seconds of all full trainings together; 0 when the budget is too small for them.
         finalists: How many get the full rung.
-        short_s: Nominal seconds of a middling short training; the dearest take twice as long.
+        short_s: Nominal seconds of one short training, on average over the known-good designs.
+        longest_s: Nominal seconds of a short training of the dearest networks; None in logs from before there was such
+            a difference, when all took `short_s`.
         train_deadline_s: Hard limit of one short training.
         batch: Proposals asked for at once.
         promote: How many of a batch are trained.
@@ -297,6 +299,7 @@ class Plan(Frozen):
     max_epoch_s: float
     proxies: tuple[str, ...]
     warning: str = ""
+    longest_s: float | None = None
 
 
 class Rule(Frozen):

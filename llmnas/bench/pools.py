@@ -88,6 +88,11 @@ def _published(path: Path, indices: Sequence[str]) -> list[Scores]:
             for row in values]
 
 
+def published_score(text: str) -> float | None:
+    """Returns a score of the published table; None where it has nothing, or its sentinel for a failure."""
+    return None if text == "" or float(text) == NO_SCORE else float(text)
+
+
 def nbmacro_pool(folder: Path, names: Sequence[str], n: int, seed: int, say: Say = lambda _: None) -> Pool:
     """Returns `n` nets drawn from ``nbmacro/nb_macro.csv.gz`` and scored on images of CIFAR-10.
 

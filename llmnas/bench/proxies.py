@@ -15,9 +15,11 @@ from typing import Any, Final, Literal
 
 from scipy.stats import spearmanr
 
-from llmnas.bench.pools import BATCH, IMAGES, NO_SCORE, image_batch
+from llmnas.bench.loop import peak_mb
+from llmnas.bench.pools import BATCH, IMAGES, image_batch, published_score
 from llmnas.bench.process import Say
 from llmnas.bench.table import read_table
+from llmnas.budget import SCREENING
 from llmnas.network import Network
 from llmnas.proxies.composites import COMPOSITES, composite
 from llmnas.proxies.evaluate import DEFAULT_SET, score
@@ -149,24 +151,12 @@ def bench_throughput(folder: Path, n: int, seed: int, screen: int, say: Say = la
     say("scoring each proxy in a pass of its own")
     alone = timed_alone(networks, whole, DEFAULT_SET)
     say(f"screening {screen} cells with the subset of a run")
-    names = SCREENING
     screened = draw(folder, screen, seed + 1)
-    cheap = mean_seconds([one.network for one in screened], lambda network: scored(network, whole, names, seed))
+    cheap = mean_seconds([one.network for one in screened], lambda network: scored(network, whole, SCREENING, seed))
     separate, together = sum(alone.values()) / 1e3, float(rows[0]["seconds"])
     return {"n": n, "proxies": list(DEFAULT_SET), "threads": torch.get_num_threads(), "rows": rows,
             "alone_ms": alone, "separate_seconds": separate, "together": together, "share": together / separate,
-            "screen": {"n": screen, "proxies": list(names), "cells_s": 1 / cheap}}
-
-
-SCREENING: Final = ("params", "flops", "synflow", "nwot", "jacov", "grad_norm", "snip")
-"""Proxies that a run computes while screening."""
-
-
-def peak_mb() -> float:
-    """Returns the most memory this process has used so far, in MB."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            "screen": {"n": screen, "proxies": list(SCREENING), "cells_s": 1 / cheap}}
 
 
 # -- the tables
@@ -193,11 +183,6 @@ def draw(folder: Path, n: int, seed: int, population: Population = "live") -> li
             if population == "all" or (row["ops"] == row["ops_effective"] and row["ops"] != "000000")]
     chosen = [rows[i] for i in sorted(np.random.default_rng(seed).permutation(len(rows))[:n])]
     return [Cell(row["ops"], space.network(codec.graph(row["ops"]), raw=True),
-                 {name.removeprefix("c10_"): number(text) for name, text in scores[row["index"]].items()
+                 {name.removeprefix("c10_"): published_score(text) for name, text in scores[row["index"]].items()
                   if name.startswith("c10_")}, float(row["c10_test200"]))
             for row in chosen]
-
-
-def number(text: str) -> float | None:
-    """Returns a published score; None where the table has nothing or its sentinel for a failure."""
-    return None if text == "" or float(text) == NO_SCORE else float(text)

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from llmnas.bench.pools import published_score
 from llmnas.bench.process import Say
 from llmnas.bench.table import read_table
 from llmnas.proxies import default_weights, rank, weights
@@ -76,14 +77,10 @@ def live_cells(folder: Path) -> list[Cell]:
         InputError: The tables are not there, or have other columns.
     """
     scores = {row["index"]: row for row in read_table(folder / "zerocost.csv.gz", _FILES["zerocost.csv.gz"])}
-    return [Cell({name: _number(scores[row["index"]][f"c10_{name}"]) for name in SETS["all"]},
+    return [Cell({name: published_score(scores[row["index"]][f"c10_{name}"]) for name in SETS["all"]},
                  float(row["c10_val200"]), float(row["c10_test200"]))
             for row in read_table(folder / "nb201.csv.gz", _FILES["nb201.csv.gz"])
             if row["ops"] == row["ops_effective"]]
-
-
-def _number(text: str) -> float | None:
-    return float(text) if text else None
 
 
 Pair = tuple[tuple[float, float], tuple[float, float]]  # Spearman and regret, by default and reweighted

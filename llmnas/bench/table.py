@@ -59,7 +59,8 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}", "give --data-dir or set LLMNAS_DATA") from None
+        says = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read: {says}", "give --data-dir or set LLMNAS_DATA") from None
     if missing := [name for name in columns if not rows or name not in rows[0]]:
         raise InputError(f"{path}: there is no column {missing[0]!r}", "take the table as it was published")
     return rows

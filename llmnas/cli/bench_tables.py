@@ -95,7 +95,7 @@ def _throughput_lines(result: dict[str, Any]) -> Iterator[str]:
     for row in result["rows"]:
         agree = ", ".join(f"{name} {_number(value, '.2f')}" for name, value in row["agreement"].items())
         yield (f"batch {row['batch']}: {row['seconds']:.2f} s a network, {row['networks_s']:.2f} a second, process "
-               f"peak {row['peak_mb']:.0f} MB; agreement with batch 64: {agree}")
+               f"peak {_number(row['peak_mb'], '.0f')} MB; agreement with batch 64: {agree}")
     yield (f"each proxy by itself: {result['separate_seconds']:.2f} s a network; together takes "
            f"{result['share']:.2f} of that")
     yield f"screening with {', '.join(result['screen']['proxies'])}: {result['screen']['cells_s']:.1f} cells a second"

@@ -106,7 +106,9 @@ def _graphs(file: Path, space: str) -> list[tuple[str, Any]]:
     try:
         text = file.read_text(encoding="utf-8")
         value = [json.loads(line) for line in text.splitlines() if line.strip()] if _lines(text) else json.loads(text)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}", "give a JSON file of graphs") from None
+    except ValueError as error:
         raise InputError(f"{file}: not JSON: {error}", "see docs/graphs.md for the form") from None
     graphs = []
     for item in value if isinstance(value, list) else [value]:

@@ -186,7 +186,7 @@ class Rungs:
             payload |= self._final(trial, limit_s)
         else:
             epoch_s = self._epoch_s(network)
-            seconds = nominal_s or scaled_seconds(epoch_s, self.plan.final_s, 2 * self.plan.short_s)
+            seconds = nominal_s or scaled_seconds(epoch_s, self.plan.final_s, self.plan.longest_s or self.plan.short_s)
             payload["epochs"] = min(MAX_EPOCHS, max(MIN_SHARE, seconds / epoch_s))
         handle = self.executor.submit(Job(kind="train", payload=payload, threads=self.threads,
                                           deadline_s=max(0.5, limit_s)))

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmnas.bench.proxies import bench_proxies, column, draw, number, spearman
+from llmnas.bench.pools import published_score
+from llmnas.bench.proxies import bench_proxies, column, draw, spearman
 from llmnas.errors import InputError
 
 DATA = Path(os.environ.get("LLMNAS_DATA", "nowhere"))
@@ -16,9 +17,9 @@ needs_data = pytest.mark.skipif(not (DATA / "nb201" / "zerocost.csv.gz").is_file
 
 def test_published_sentinels_are_no_scores():
     """Nothing and the failure sentinel are None; a large negative score is a score."""
-    assert number("") is None
-    assert number("-100000000.0") is None
-    assert number("-39217.5") == -39217.5
+    assert published_score("") is None
+    assert published_score("-100000000.0") is None
+    assert published_score("-39217.5") == -39217.5
 
 
 def test_correlation_is_over_what_both_know():

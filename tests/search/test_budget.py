@@ -70,3 +70,14 @@ def test_a_short_training_is_the_final_one_scaled_down():
     assert short[0.1] == pytest.approx(short[1.0]) == pytest.approx(short[6.0]) == pytest.approx(SATURATED / 10)
     assert short[20.0] * 20 == 40
     assert short[20.0] / (400 / 20) == pytest.approx(short[6.0] / SATURATED)
+
+
+def test_short_trainings_cost_what_the_plan_says_on_average():
+    """Over the designs that fit, the scaled trainings take `short_s` on average; none takes more than `longest_s`."""
+    space = load_space("nb201")
+    designs = [space.network(graph, (1, 8, 8), 10) for graph in space.prior()]
+    plan = make_plan(Settings(budget_s=120), designs, 1151, 64, "cpu", 2, False, True)
+    costs = [epoch_seconds(one, plan.rates, plan.train_batch, plan.train_steps) for one in designs]
+    taken = [scaled_seconds(cost, plan.final_s, plan.longest_s) for cost in costs if cost <= plan.max_epoch_s]
+    assert sum(taken) / len(taken) == pytest.approx(plan.short_s)
+    assert max(taken) <= plan.longest_s
