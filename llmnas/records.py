@@ -99,6 +99,30 @@ class Latency(Frozen):
     n: int | None = None
 
 
+class Energy(Frozen):
+    """Energy of one inference call with its interval and its source. Unknown energy is None where this would stand.
+
+    Attributes:
+        mj: Millijoules per batch.
+        low: Lower end of the 90 % interval.
+        high: Upper end of the 90 % interval.
+        device: Key of the target.
+        batch: Batch size.
+        runtime: eager, compiled …
+        source: ``measured`` by a counter, ``calibrated`` on measured networks, or ``prior``: power times latency.
+        n: Windows measured or networks calibrated on; None for a prior.
+    """
+
+    mj: float
+    low: float
+    high: float
+    device: str
+    batch: int = 1
+    runtime: str = "eager"
+    source: Literal["measured", "calibrated", "prior"]
+    n: int | None = None
+
+
 class Trained(Frozen):
     """The result of one training.
 
@@ -167,7 +191,8 @@ class Trial(Frozen):
         counts: Size; None when invalid.
         scores: Proxy scores by name, raw.
         unscored: Why a proxy has no score, by name.
-        latency: By device key.
+        latency: By target key.
+        energy: By target key; a target whose energy is unknown is not in it.
         violates: Constraints it breaks, in words.
         rank: Combined proxy rank within its batch, 1 best; None when not ranked.
         trained: Results by rung.
@@ -184,6 +209,7 @@ class Trial(Frozen):
     scores: dict[str, float] = Field(default_factory=dict)
     unscored: dict[str, str] = Field(default_factory=dict)
     latency: dict[str, Latency] = Field(default_factory=dict)
+    energy: dict[str, Energy] = Field(default_factory=dict)
     violates: tuple[str, ...] = ()
     rank: int | None = None
     trained: dict[Rung, Trained] = Field(default_factory=dict)
@@ -411,6 +437,7 @@ class Measured(Frozen):
     rung: Rung | None = None
     trained: Trained | None = None
     latency: Latency | None = None
+    energy: Energy | None = None
     failed: Literal["failed", "timeout"] | None = None
     note: str = ""
     seconds: float = 0.0

@@ -239,6 +239,8 @@ class RunState:
         update: dict[str, object] = {"spent_s": trial.spent_s + body.seconds}
         if body.latency is not None:
             update["latency"] = {**trial.latency, body.latency.device: body.latency}
+        if body.energy is not None:
+            update["energy"] = {**trial.energy, body.energy.device: body.energy}
         if body.rung is not None:
             self.spent.trainings += 1
             self.spent.train_s += body.seconds

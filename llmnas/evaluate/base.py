@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from pydantic import Field
 
 from llmnas.graph import ArchGraph, Frozen
-from llmnas.records import Counts, Latency, Measured, Rung, Trial
+from llmnas.records import Counts, Energy, Latency, Measured, Rung, Trial
 
 
 class Screened(Frozen):
@@ -19,7 +19,8 @@ class Screened(Frozen):
         counts: Its size.
         scores: Proxy scores by name, raw.
         unscored: Why a proxy has no score, by name.
-        latency: By device key.
+        latency: By target key.
+        energy: By target key, where it is known.
         violates: Constraints it breaks, in words.
     """
 
@@ -27,6 +28,7 @@ class Screened(Frozen):
     scores: dict[str, float] = Field(default_factory=dict)
     unscored: dict[str, str] = Field(default_factory=dict)
     latency: dict[str, Latency] = Field(default_factory=dict)
+    energy: dict[str, Energy] = Field(default_factory=dict)
     violates: tuple[str, ...] = ()
 
 
