@@ -94,7 +94,7 @@ _VOCABULARY: Final = 50_304
 
 
 def gpt(row: Mapping[str, str]) -> Network:
-    """Returns a GPT-2 of HW-GPT-Bench (arXiv 2405.10299), from ``embed_dim``, ``n_layer``, ``n_head`` and ``mlp_ratio``."""
+    """Returns a GPT-2 of HW-GPT-Bench (arXiv 2405.10299), from ``embed_dim``, ``n_head`` and ``mlp_ratio``."""
     width, layers = int(row["embed_dim"]), _Stack(int(row["embed_dim"]))
     x = -1
     for heads, ratio in zip(_numbers(row["n_head"]), _numbers(row["mlp_ratio"]), strict=True):

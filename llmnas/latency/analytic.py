@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import exp, sqrt
-from typing import Final, NamedTuple
+from typing import Final
 
 from llmnas.latency.datasheet import Datasheet, datasheet
+from llmnas.latency.features import Costs
 from llmnas.latency.kernels import Kernel, KernelClass, kernels
+from llmnas.latency.launches import COMPILED_HOST, GRAPH, PRESENT, PRESENT_CPU, Host, launch_us
 from llmnas.latency.target import Target
 from llmnas.network import Network
 from llmnas.records import Latency
@@ -25,32 +27,9 @@ from llmnas.records import Latency
 Z90: Final = 1.645  # half width of a 90 % interval in standard deviations
 
 
-class Host(NamedTuple):
-    """Cost of launching one operator, in µs, by what is launched.
-
-    Attributes:
-        heavy: Convolutions and linear layers.
-        norm: Norms.
-        light: Everything else.
-        sigma: Standard deviation of their logarithm; they move together.
-        source: Where the figures come from.
-    """
-
-    heavy: float
-    norm: float
-    light: float
-    sigma: float
-    source: str
-
-
-TORCH_2020: Final = Host(60, 35, 20, .5, "fitted: HELP, NAS-Bench-201 on a GTX 1080 Ti, batch 1, eager torch of 2020")
-PRESENT: Final = Host(25, 15, 8, .7, "guess: eager torch >= 2, desktop host, a factor of 2 either way, not measured")
-PRESENT_CPU: Final = Host(12, 10, 4, .7, "guess: eager torch >= 2 running on a desktop CPU, not measured")
-GRAPH: Final = Host(2.5, 2.5, 2.5, .5, "from memory: unverified: a kernel inside a CUDA graph")
-COMPILED: Final = Host(10, 10, 6, .9, "guess: a compiled runtime, not measured")
-
-# Fractions of the nominal peak and bandwidth. GPU: fitted like TORCH_2020; pooling at .3 because an average pool that
-# leaves padding out runs far below the bandwidth on Pascal and Turing (batch 256). CPU: guesses for one thread.
+# Fractions of the nominal peak and bandwidth. GPU: set on HELP's GTX 1080 Ti, batch 1; pooling at .3 because an average
+# pool that leaves padding out runs far below the bandwidth on Pascal and Turing (batch 256). CPU: guesses for one
+# thread.
 GPU_FLOP: Final[Mapping[KernelClass, float]] = {"conv": .5, "grouped": .1, "linear": .5}
 CPU_FLOP: Final[Mapping[KernelClass, float]] = {"conv": .5, "grouped": .05, "linear": .3, "pool": .02}
 BANDWIDTH: Final = .7
@@ -75,15 +54,28 @@ def predict(network: Network, target: Target, host: Host | None = None) -> Laten
     Returns:
         Milliseconds per batch, ``source="analytic"``. Constrain by rank rather than by these milliseconds.
     """
-    sheet = datasheet(target.device)
-    host = host or _host(target)
-    launching, working = _parts(network, target, sheet, host)
-    ms = START_MS[target.kind] + launching + working
-    # first-order propagation: launch costs move together, and so do rates; both are independent of the overall scale
-    sigma = sqrt(SIGMA_SCALE[target.kind] ** 2 + (host.sigma * launching / ms) ** 2 + (SIGMA_RATE * working / ms) ** 2)
-    spread = exp(Z90 * sigma)
+    prior = costs(target, host)
+    parts = kernels(network, target.runtime)
+    ms = prior.start_ms + sum(prior.expected(kernel) for kernel in parts)
+    waiting = sum(prior.waiting(kernel) for kernel in parts)
+    spread = exp(Z90 * deviation(target, host, waiting / ms, (ms - prior.start_ms - waiting) / ms))
     return Latency(ms=ms, low=ms / spread, high=ms * spread, device=target.device, batch=target.batch,
                    runtime=target.runtime, source="analytic")
+
+
+def deviation(target: Target, host: Host | None, waiting: float, working: float) -> float:
+    """Returns the standard deviation of the logarithm of a prediction without samples.
+
+    First-order propagation: launch costs move together, and so do rates; both are independent of the overall scale.
+
+    Args:
+        target: Where the network would run.
+        host: As of `predict`.
+        waiting: Share of the latency that is waiting for launches.
+        working: Share that is arithmetic and traffic.
+    """
+    launches = host or _host(target)
+    return sqrt(SIGMA_SCALE[target.kind] ** 2 + (launches.sigma * waiting) ** 2 + (SIGMA_RATE * working) ** 2)
 
 
 def breakdown(network: Network, target: Target, host: Host | None = None) -> dict[str, float]:
@@ -96,16 +88,26 @@ def breakdown(network: Network, target: Target, host: Host | None = None) -> dic
     return shares
 
 
-def _parts(network: Network, target: Target, sheet: Datasheet, host: Host) -> tuple[float, float]:
-    """Returns the milliseconds of kernels that wait for the host, and of kernels that work longer than that."""
-    launching = working = 0.0
-    for kernel in kernels(network, target.runtime):
-        launch, work = _times(kernel, target, sheet, host)
-        if launch >= work:
-            launching += launch
-        else:
-            working += work
-    return launching, working
+def costs(target: Target, host: Host | None = None) -> Costs:
+    """Returns what the model expects of single kernels on a target.
+
+    Args:
+        target: Where they would run.
+        host: Launch costs; None takes the prior for the target's runtime with a present framework.
+    """
+    sheet, launches = datasheet(target.device), host or _host(target)
+
+    def expected(kernel: Kernel) -> float:
+        return max(_times(kernel, target, sheet, launches))
+
+    def waiting(kernel: Kernel) -> float:
+        launch, working = _times(kernel, target, sheet, launches)
+        return launch if launch >= working else 0.0
+
+    def work(kernel: Kernel) -> float:
+        return _work(kernel, target, sheet)
+
+    return Costs(expected, waiting, work, START_MS[target.kind])
 
 
 def _times(kernel: Kernel, target: Target, sheet: Datasheet, host: Host) -> tuple[float, float]:
@@ -114,13 +116,16 @@ def _times(kernel: Kernel, target: Target, sheet: Datasheet, host: Host) -> tupl
     On a GPU the host launches the next kernel while this one works, so the longer counts. A CPU does both itself.
     """
     scale = sheet.host_overhead.value if sheet.host_overhead else 1.0
-    launch = scale * (host.norm if kernel.kind == "norm" else
-                      host.heavy if kernel.kind in {"conv", "grouped", "linear"} else host.light) / 1e3
-    flop_ms = kernel.flops * target.batch / (_rate(kernel.kind, target, sheet) * 1e9)
-    size = 2 if target.dtype == "fp16" else 4
-    moved = size * (kernel.values * target.batch + kernel.weights)
-    work = FLOOR_US[target.kind] / 1e3 + max(flop_ms, moved / (_bandwidth(kernel.kind, sheet) * 1e6))
+    launch = scale * launch_us(host, kernel.kind) / 1e3
+    work = FLOOR_US[target.kind] / 1e3 + _work(kernel, target, sheet)
     return (launch, work) if target.kind == "gpu" else _in_turn(launch, work)
+
+
+def _work(kernel: Kernel, target: Target, sheet: Datasheet) -> float:
+    """Returns the milliseconds of a kernel's arithmetic or traffic, whichever takes longer."""
+    flop_ms = kernel.flops * target.batch / (_rate(kernel.kind, target, sheet) * 1e9)
+    moved = target.value_bytes * (kernel.values * target.batch + kernel.weights)
+    return max(flop_ms, moved / (_bandwidth(kernel.kind, sheet) * 1e6))
 
 
 def _in_turn(launch: float, work: float) -> tuple[float, float]:
@@ -150,8 +155,8 @@ def _bandwidth(kind: KernelClass, sheet: Datasheet) -> float:
 
 
 def _host(target: Target) -> Host:
-    if target.runtime == "compiled":
-        return COMPILED
+    if target.runtime in {"compiled", "exported"}:
+        return COMPILED_HOST
     if target.runtime == "cudagraph":
         return GRAPH
     return PRESENT if target.kind == "gpu" else PRESENT_CPU

@@ -27,7 +27,8 @@ class Counted(NamedTuple):
 
     def total(self, cost: Callable[[Kernel], float]) -> Floats:
         """Returns per network the sum of a cost over its kernels, of shape (networks,)."""
-        return self.counts @ np.array([cost(kernel) for kernel in self.kernels], dtype=float)
+        costs: Floats = np.array([cost(kernel) for kernel in self.kernels], dtype=float)
+        return np.asarray(self.counts @ costs, dtype=float)
 
     def take(self, places: Sequence[int] | NDArray[np.intp]) -> Counted:
         """Returns the networks at these places."""

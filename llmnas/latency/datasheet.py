@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from llmnas.errors import InputError, nearest
 from llmnas.graph import Frozen
 
-Runtime = Literal["eager", "compiled", "cudagraph"]
+Runtime = Literal["eager", "compiled", "exported", "cudagraph"]
 FOLDER: Final = Path(__file__).parent / "devices"
 
 

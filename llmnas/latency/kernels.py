@@ -29,6 +29,9 @@ EAGER: Final = Execution("none", False)
 EXPORTED: Final = Execution("unused", True)
 COMPILED: Final = Execution("dead", True)
 EXECUTIONS: Final = (EAGER, EXPORTED, COMPILED)
+RUNS: Final[dict[Runtime, Execution]] = {"eager": EAGER, "cudagraph": EAGER, "exported": EXPORTED,
+                                         "compiled": COMPILED}
+"""What each runtime is believed to execute."""
 ACTIVATIONS: Final = frozenset({"relu", "silu", "gelu", "hswish", "sigmoid"})
 _CLASSES: Final[dict[str, KernelClass]] = {"linear": "linear", "norm": "norm", "max_pool": "pool", "avg_pool": "pool"}
 
@@ -56,10 +59,11 @@ class Kernel(NamedTuple):
 def kernels(network: Network, runtime: Runtime = "eager") -> tuple[Kernel, ...]:
     """Returns the calls a runtime makes for one pass, in order.
 
-    Eager runs every layer, zeros included. A compiled runtime drops layers that carry nothing to the output, folds a
-    norm into the convolution before it and runs activations inside the layer they follow.
+    Eager runs every layer, zeros included. An exported graph lacks what the output does not read. A compiled one also
+    lacks what only zeros reach. Both fold a norm into the convolution before it and run activations inside the layer
+    they follow.
     """
-    return executed(network, COMPILED if runtime == "compiled" else EAGER)
+    return executed(network, RUNS[runtime])
 
 
 def executed(network: Network, execution: Execution) -> tuple[Kernel, ...]:

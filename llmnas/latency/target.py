@@ -24,7 +24,7 @@ class Target(Frozen):
         device: Key of the datasheet.
         kind: ``cpu`` or ``gpu``.
         runtime: ``eager``: one call per operator. ``compiled``: dead layers removed, norms and activations fused.
-            ``cudagraph``: the eager kernels without the host.
+            ``exported``: likewise, but what zeros feed still runs. ``cudagraph``: the eager kernels without the host.
         dtype: Precision; ``tf32`` is fp32 storage with TF32 products.
         batch: Examples per call.
         memory_format: Layout of images.
@@ -43,6 +43,11 @@ class Target(Frozen):
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     measurable: bool
     reason: str
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of one value in its precision."""
+        return 2 if self.dtype == "fp16" else 4
 
 
 def parse_target(spec: str, cuda_available: bool, gpu_name: str = "") -> Target:

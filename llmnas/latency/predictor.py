@@ -1,0 +1,231 @@
+"""`Predictor`: latency on one target from whatever is known of it, with an interval that says how well it is known.
+
+Three stages, each used when there are samples for it and otherwise falling back to the one before: the analytic
+model; the analytic model times one factor (`SCALE` samples); regressions on the work of operators (`REGRESSION`
+samples), with a Gaussian process on what they leave over once there are `RESIDUAL` samples that say how their
+architectures were chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, sqrt
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from scipy.stats import t as student
+
+from llmnas.latency.analytic import SIGMA_SCALE, costs, deviation, predict
+from llmnas.latency.counting import Counted, Floats, count
+from llmnas.latency.datasheet import Runtime
+from llmnas.latency.features import Cost, Costs, Features, features, kinds
+from llmnas.latency.kernels import EXECUTIONS, RUNS
+from llmnas.latency.launches import Host
+from llmnas.latency.regression import MEASURED, MEMBERS, Ensemble, d_optimal, ensemble
+from llmnas.latency.target import Target
+from llmnas.network import Network
+from llmnas.records import Latency
+
+SCALE: Final = 1
+REGRESSION: Final = 6
+RESIDUAL: Final = 15
+"""Least samples for each stage."""
+
+BELIEFS: Final[dict[Runtime | None, tuple[float, float, float]]] = {
+    "eager": (.94, .04, .02), "cudagraph": (.94, .04, .02), "exported": (.04, .87, .09), "compiled": (.04, .16, .8),
+    None: (1 / 3, 1 / 3, 1 / 3)}
+"""How much each of `EXECUTIONS` is believed before any sample, by runtime; None: the runtime is not known."""
+
+OUTSIDE: Final = .3
+"""Standard deviation of the log that is added where a network consists of operators without samples."""
+MEASUREMENT: Final = .016
+"""Deviation of the log of a careful measurement; published campaigns repeat to 1.6 % (Jetson TX2) and worse."""
+_LEFT_OVER: Final = .04  # usual deviation of the analytic model times a factor from measurements (eager GPUs)
+_BELIEF_DF: Final = 4  # how many samples that figure is worth
+
+
+_PLAUSIBLE: Final = .03
+_SIZES: Final = (.0001, .001, .01, .1)  # variances of the log that architecture may explain
+_LENGTHS: Final = (1.0, 2.0, 4.0, 8.0)
+_NOISES: Final = (.03, .1, .3, 1.0, 3.0)
+_WORTH: Final = .95  # of the leave-one-out error must be left at most, or the process is left out
+
+
+class Known(NamedTuple):
+    """Counted work of several networks, by execution, and how their architectures were chosen.
+
+    Attributes:
+        counted: By execution.
+        genes: One-hot choices, of shape (networks, genes); None when not known.
+    """
+
+    counted: tuple[Counted, ...]
+    genes: Floats | None = None
+
+    def take(self, places: Sequence[int] | np.ndarray) -> Known:
+        """Returns the networks at these places."""
+        at = np.asarray(places, dtype=np.intp)
+        return Known(tuple(counted.take(at) for counted in self.counted),
+                     None if self.genes is None else self.genes[at])
+
+
+def known(networks: Sequence[Network], genes: Floats | None = None) -> Known:
+    """Returns the counted work of networks."""
+    return Known(tuple(count(networks, execution) for execution in EXECUTIONS), genes)
+
+
+class Expected(NamedTuple):
+    """Predictions for several networks.
+
+    Attributes:
+        ms: Milliseconds per batch, of shape (networks,).
+        low: Lower ends of the 90 % intervals.
+        high: Upper ends.
+    """
+
+    ms: Floats
+    low: Floats
+    high: Floats
+
+
+class Predictor:
+    """Predicts latency on a target.
+
+    Args:
+        target: Where networks would run.
+        samples: Networks measured there; None when there are none.
+        ms: Their milliseconds per batch, of shape (samples,).
+        runtime_known: Whether the target's runtime is what the samples were measured with; else all ways of
+            executing a graph are believed equally.
+        host: Launch costs; None takes the prior for a present framework.
+        micro: Milliseconds of single kernels measured on the target.
+    """
+
+    def __init__(self, target: Target, samples: Known | None = None, ms: Sequence[float] | Floats = (), *,
+                 runtime_known: bool = True, host: Host | None = None, micro: Cost | None = None) -> None:
+        self.target = target
+        self.n = len(ms)
+        self.host = host
+        self.costs: Costs = costs(target, host)._replace(measured=micro)
+        self.beliefs = BELIEFS[target.runtime if runtime_known else None]
+        self.usual = EXECUTIONS.index(RUNS[target.runtime])
+        self.fitted: Ensemble | None = None
+        self.residual: Any = None
+        self.factor, self.sigma, self.freedom = 1.0, SIGMA_SCALE[target.kind], 1e9
+        self.ops: list[tuple[str, ...]] = []
+        if samples is not None and self.n >= SCALE:
+            self._fit(samples, np.asarray(ms, dtype=float))
+
+    @property
+    def source(self) -> str:
+        """How figures are obtained: ``analytic`` or ``calibrated``."""
+        return "calibrated" if self.n else "analytic"
+
+    def predict(self, network: Network, genes: Floats | None = None) -> Latency:
+        """Returns the latency of one network with its 90 % interval."""
+        if not self.n:
+            return predict(network, self.target, self.host)
+        found = self.expect(self._known(network, genes))
+        return Latency(ms=float(found.ms[0]), low=float(found.low[0]), high=float(found.high[0]),
+                       device=self.target.device, batch=self.target.batch, runtime=self.target.runtime,
+                       source="calibrated", n=self.n)
+
+    def expect(self, networks: Known) -> Expected:
+        """Returns the latencies of several networks with their 90 % intervals."""
+        logs, strange = self._log_ms(networks)
+        sigma = np.sqrt(self.sigma**2 + (OUTSIDE * strange) ** 2) if self.n else self._prior_sigma(networks, logs)
+        width = sigma * float(student.ppf(.95, self.freedom))
+        return Expected(np.exp(logs), np.exp(logs - width), np.exp(logs + width))
+
+    def _prior_sigma(self, networks: Known, logs: Floats) -> Floats:
+        waiting = networks.counted[self.usual].total(self.costs.waiting) / np.exp(logs)
+        working = 1 - waiting - self.costs.start_ms / np.exp(logs)
+        return np.array([deviation(self.target, self.host, *shares) for shares in zip(waiting, working, strict=True)])
+
+    def _known(self, network: Network, genes: Floats | None) -> Known:
+        """Returns the counted work of one network, for the executions that count."""
+        needed = self.fitted.executions if self.fitted else (self.usual,)
+        empty = Counted((), np.zeros((1, 0)))
+        return Known(tuple(count([network], execution) if i in needed else empty
+                           for i, execution in enumerate(EXECUTIONS)), None if genes is None else genes[None])
+
+    def _log_ms(self, networks: Known) -> tuple[Floats, Floats]:
+        """Returns the log of predicted ms and the share of work that no sample tells of, each of shape (networks,)."""
+        if self.fitted is None:
+            counted = networks.counted[self.usual]
+            table = self._table(self.usual, counted, kinds(counted))
+            return np.log(self.factor * (table.expected.sum(axis=1) + self.costs.start_ms)), table.strange
+        needed = self.fitted.executions
+        tables = [self._table(i, counted, self.ops[i]) if i in needed else None
+                  for i, counted in enumerate(networks.counted)]
+        logs = self.fitted.log_ms(tables)
+        if self.residual is not None and networks.genes is not None:
+            logs = logs + self.residual.predict(networks.genes)
+        strange = max((table for table in tables if table is not None), key=lambda table: len(table.ops)).strange
+        return logs, strange
+
+    def _table(self, execution: int, counted: Counted, ops: Sequence[str]) -> Features:
+        return features(counted, self.costs, ops, self.target.batch, self.target.value_bytes)
+
+    def _fit(self, samples: Known, ms: Floats) -> None:
+        if self.n < REGRESSION:
+            self._fit_factor(samples, ms)
+            return
+        self.ops = [kinds(counted) for counted in samples.counted]
+        tables = [self._table(i, counted, self.ops[i]) for i, counted in enumerate(samples.counted)]
+        members = MEMBERS if self.costs.measured is None else (*MEMBERS, *MEASURED)
+        self.fitted = ensemble(tables, ms, self.beliefs, members)
+        residuals = self.fitted.residuals
+        if self.n >= RESIDUAL and samples.genes is not None:
+            self.residual, residuals = _left_over(samples.genes, np.log(ms) - self.fitted.log_ms(tables), residuals)
+        self.sigma = sqrt(float(np.mean(residuals**2)) + MEASUREMENT**2)
+        self.freedom = float(self.n - 1)
+
+    def _fit_factor(self, samples: Known, ms: Floats) -> None:
+        """Sets one factor on the analytic model: the mean log ratio, held to 1 by the prior of the overall scale."""
+        counted = samples.counted[self.usual]
+        table = self._table(self.usual, counted, kinds(counted))
+        ratios = np.log(ms / (table.expected.sum(axis=1) + self.costs.start_ms))
+        center = float(ratios.sum()) / (self.n + (_LEFT_OVER / SIGMA_SCALE[self.target.kind]) ** 2)
+        self.factor = exp(center)
+        left = float(((ratios - center) ** 2).sum())
+        self.freedom = float(_BELIEF_DF + self.n - 1)
+        self.sigma = sqrt((_BELIEF_DF * _LEFT_OVER**2 + left) / self.freedom * (1 + 1 / self.n))
+
+
+def _left_over(genes: Floats, logs: Floats, residuals: Floats) -> tuple[Any, Floats]:
+    """Returns a Gaussian process on what the regressions leave over, and residuals as they are with it."""
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+
+    tried = [GaussianProcessRegressor(ConstantKernel(size) * RBF(length) + WhiteKernel(noise * size), optimizer=None)
+             .fit(genes, logs) for size in _SIZES for length in _LENGTHS for noise in _NOISES]
+    model = max(tried, key=lambda one: float(one.log_marginal_likelihood_value_))
+    inverse = np.linalg.inv(model.kernel_(genes))
+    left_out = (inverse @ logs) / np.diag(inverse)  # Rasmussen and Williams (2006), eq. 5.12
+    gain = sqrt(float(np.mean(left_out**2)) / max(float(np.mean(logs**2)), 1e-12))
+    return (model, residuals * gain) if gain < _WORTH else (None, residuals)
+
+
+def choose(networks: Known, target: Target, n: int, host: Host | None = None, runtime_known: bool = True) -> list[int]:
+    """Returns which of many networks to measure.
+
+    Too few for a regression are spread evenly over the expected latencies, because they only set a factor; more are
+    D-optimal in the calls of their operators, as each plausible execution has them, so that the samples also tell
+    the executions apart.
+
+    Args:
+        networks: Candidates; four hundred random ones will do.
+        target: Where they will be measured.
+        n: How many.
+        host: As of the predictor.
+        runtime_known: As of the predictor.
+    """
+    beliefs, prior = BELIEFS[target.runtime if runtime_known else None], costs(target, host)
+    tables = [features(counted, prior, kinds(counted), target.batch, target.value_bytes)
+              for counted, belief in zip(networks.counted, beliefs, strict=True) if belief >= _PLAUSIBLE]
+    if n >= REGRESSION:
+        return d_optimal(np.concatenate([table.calls for table in tables], axis=1), n)
+    table = tables[0]
+    order = np.argsort(table.expected.sum(axis=1), kind="stable")
+    return [int(order[int((i + .5) / n * len(order))]) for i in range(min(n, len(order)))]
