@@ -11,7 +11,8 @@ from nb201_cells import cell_network
 from scipy.stats import spearmanr
 
 from llmnas.latency import parse_target, predict
-from llmnas.latency.analytic import TORCH_2020, breakdown
+from llmnas.latency.analytic import breakdown
+from llmnas.latency.launches import TORCH_2020
 from llmnas.latency.kernels import kernels
 from llmnas.network import Draft
 
