@@ -82,7 +82,7 @@ def predict(network: Network, target: Target, host: Host | None = None) -> Laten
     # first-order propagation: launch costs move together, and so do rates; both are independent of the overall scale
     sigma = sqrt(SIGMA_SCALE[target.kind] ** 2 + (host.sigma * launching / ms) ** 2 + (SIGMA_RATE * working / ms) ** 2)
     spread = exp(Z90 * sigma)
-    return Latency(ms=ms, low=ms / spread, high=ms * spread, device=target.device, batch=target.batch,
+    return Latency(ms=ms, low=ms / spread, high=ms * spread, device=target.key, batch=target.batch,
                    runtime=target.runtime, source="analytic")
 
 

@@ -46,7 +46,7 @@ class Scripted:
 def agent(model, **settings):
     space = load_space("nb201")
     return Agent(Setup(space=space, settings=Settings(space="nb201", **settings), shape=(1, 8, 8), classes=10,
-                       device="cpu", model=model, prompts=load_prompt("base"),
+                       targets=("cpu",), model=model, prompts=load_prompt("base"),
                        task={"name": "toy", "shape": [1, 8, 8], "classes": 10, "metric": "accuracy",
                              "sizes": {"train": 100}}))
 
