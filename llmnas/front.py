@@ -107,11 +107,15 @@ def contenders(trials: Iterable[Trial], settings: Settings, target: str | None, 
 def choices(trials: Sequence[Trial], settings: Settings, targets: Sequence[str]) -> dict[str, int]:
     """Returns the number of the best trial on each target after the first, by target key.
 
-    The aim belongs to the first target; on the others the score alone decides, within the same constraints.
+    Every choice is made within the constraints of all targets.
     """
-    plain = settings.model_copy(update={"aim_latency_ms": None})
-    found = {target: choose(trials, plain, target)[0] for target in targets[1:]}
+    found = {target: choose(trials, settings_on(target, settings, targets), target)[0] for target in targets[1:]}
     return {target: trial.n for target, trial in found.items() if trial is not None}
+
+
+def settings_on(target: str, settings: Settings, targets: Sequence[str]) -> Settings:
+    """Returns the settings as they hold on a target: the aim belongs to the first one, elsewhere the score decides."""
+    return settings if target in targets[:1] else settings.model_copy(update={"aim_latency_ms": None})
 
 
 def _comparable(trials: Sequence[Trial]) -> list[Trial]:

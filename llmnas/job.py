@@ -25,7 +25,7 @@ from llmnas.data import DataRef, load, materialise, reopen, split
 from llmnas.errors import InputError, LlmnasError, ModelError, NoModelFound, RunError, nearest
 from llmnas.evaluate import Rungs
 from llmnas.executors import Executor, Job, LocalExecutor
-from llmnas.front import choices, choose, contenders, energy_limits, front
+from llmnas.front import choices, choose, contenders, energy_limits, front, settings_on
 from llmnas.graph import ArchGraph
 from llmnas.latency import Target, estimate_energy, named, parse_targets, predict
 from llmnas.network import Network
@@ -495,8 +495,11 @@ class _MainJob:
 
     def _contenders(self) -> list[Trial]:
         """Returns the best few of the front of every target that can be timed, each once."""
-        found = {trial.n: trial for target in self.targets if target.measurable
-                 for trial in contenders(self.state.trials, self.settings, target.key)}
+        found: dict[int, Trial] = {}
+        for target in self.targets:
+            if target.measurable:
+                settings = settings_on(target.key, self.settings, self.keys)
+                found |= {trial.n: trial for trial in contenders(self.state.trials, settings, target.key)}
         return list(found.values())
 
     def _untrained_choice(self) -> tuple[Trial | None, str]:

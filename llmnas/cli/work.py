@@ -164,11 +164,10 @@ def parse_energy(text: str) -> float:
     Raises:
         InputError: Not an energy, or not positive.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(u|µ|m|)j?", text.strip().lower().replace(" ", ""))
-    scale = {"u": 1e-3, "µ": 1e-3, "m": 1.0, "": 1e3 if text.strip().lower().endswith("j") else 1.0}
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(|[uµm]?[jJ])", text.strip().replace(" ", ""))
     if found is None or float(found[1]) <= 0:
         raise InputError(f"{text!r} is not an energy", "write 5mJ, 0.2J, 300uJ or a number of millijoules")
-    return float(found[1]) * scale[found[2]]
+    return float(found[1]) * {"": 1.0, "j": 1e3, "mj": 1.0, "uj": 1e-3, "µj": 1e-3}[found[2].lower()]
 
 
 def parse_weight(text: str) -> tuple[float, float]:

@@ -155,6 +155,7 @@ class Rungs:
         for key, found in outcome.result["latencies"].items():
             if place < len(found) and "error" not in found[place]:
                 latency[key] = Latency.model_validate(found[place])
+        latency = {key: latency[key] for key in self._keys if key in latency}
         return self._judged(one.model_copy(update={"scores": scores, "unscored": unscored, "latency": latency}))
 
     def order(self, screened: Sequence[Screened], labelled: Sequence[Trial]) -> Ordered:

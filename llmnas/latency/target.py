@@ -102,10 +102,10 @@ def named(name: str, targets: Sequence[Target], specs: Sequence[str] = ()) -> Ta
     Raises:
         InputError: None of them, or several; names the keys, the nearest first.
     """
-    typed = dict(zip(specs, targets, strict=False))
     keys = {target.key: target for target in targets}
-    if exact := keys.get(name.strip()) or typed.get(name.strip()):
-        return exact
+    exact = keys | dict(zip(specs, targets, strict=False))
+    if found := exact.get(name.strip()) or exact.get(_canonical(name)):
+        return found
     wanted = plain(name.partition(":")[2] or name)
     fitting = [target for target in targets if wanted in datasheet(target.device).names]
     if len(fitting) > 1:
@@ -113,6 +113,14 @@ def named(name: str, targets: Sequence[Target], specs: Sequence[str] = ()) -> Ta
     if not fitting:
         raise InputError(f"{name!r} is no target of this run", nearest(name, list(keys)))
     return fitting[0]
+
+
+def _canonical(name: str) -> str:
+    """Returns the key of a name with options, however typed; the name itself when it has none or is no target."""
+    try:
+        return parse_target(name, False).key if "@" in name else name
+    except InputError:
+        return name
 
 
 def _device(name: str, cuda_available: bool, gpu_name: str) -> tuple[Datasheet, bool, str]:

@@ -119,10 +119,10 @@ def _costs(state: RunState, trial: Trial | None) -> list[tuple[str, str, str]]:
         return [("latency", say.UNKNOWN, "no figure")]
     for key in keys:
         timed, used = facts.latency(state, trial, key), trial.energy.get(key)
-        name = f" on {key}" if len(keys) > 1 else ""
-        found.append(_card(f"latency{name}", say.latency_text(timed), f"{key}, batch {timed.batch}" if timed else ""))
+        name, place = (f" on {key}", "") if len(keys) > 1 else ("", f"{key}, ")
+        found.append(_card(f"latency{name}", say.latency_text(timed), f"{place}batch {timed.batch}" if timed else ""))
         if used is not None:
-            found.append(_card(f"energy of a call{name}", say.energy_text(used), f"{key}, batch {used.batch}"))
+            found.append(_card(f"energy of a call{name}", say.energy_text(used), f"{place}batch {used.batch}"))
     return found or [("latency", say.UNKNOWN, "no figure")]
 
 
@@ -156,17 +156,19 @@ def _plots(state: RunState, trial: Trial | None, events: Iterable[Event] | None)
     times, end, title = trainings(state, events)
     ranked = [(float(one.rank), one.score) for one in state.trained() if one.rank is not None and one.score is not None]
     return {"front": _front_plot(state, keys[0] if keys else None, trial, state.settings.aim_latency_ms),
-            "others": [(key, _front_plot(state, key, chosen.get(key), None)) for key in keys[1:]],
+            "others": [(key, _front_plot(state, key, chosen.get(key), None, f"best on {key}"))
+                       for key in keys[1:]],
             "anytime": plots.anytime_plot(times, end, metric, title),
             "rank": plots.rank_plot(ranked, metric)}
 
 
-def _front_plot(state: RunState, on: str | None, trial: Trial | None, aim: float | None) -> str:
+def _front_plot(state: RunState, on: str | None, trial: Trial | None, aim: float | None,
+                marked: str = "the answer") -> str:
     points, unit = front_points(state, on, trial)
     limit = latency_limits(state.settings, facts.targets(state)).get(on or "")
     if unit == "MACs":
         limit = aim = None
-    return plots.front_plot(points, facts.metric(state), unit, limit, aim)
+    return plots.front_plot(points, facts.metric(state), unit, limit, aim, marked)
 
 
 def front_points(state: RunState, on: str | None, trial: Trial | None) -> tuple[list[plots.Point], str]:

@@ -51,7 +51,7 @@ def thin(items: Sequence[T], most: int = MOST) -> list[T]:
 
 
 def front_plot(points: Sequence[Point], metric: str, unit: str, limit: float | None = None,
-               aim: float | None = None) -> str:
+               aim: float | None = None, marked: str = "the answer") -> str:
     """Returns score against cost: dominated trials grey, the front joined, the answer marked.
 
     Args:
@@ -60,6 +60,7 @@ def front_plot(points: Sequence[Point], metric: str, unit: str, limit: float | N
         unit: ``ms on cpu`` or ``MACs``.
         limit: Largest cost allowed, drawn as a line.
         aim: Cost aimed at, likewise.
+        marked: What the marked point is.
     """
     shown = [point for point in points if _drawable(point.cost) and _drawable(point.score)]
     special = [point for point in shown if point.on_front or point.chosen]
@@ -75,7 +76,7 @@ def front_plot(points: Sequence[Point], metric: str, unit: str, limit: float | N
     body.append(_steps([(frame.px(p.cost), frame.py(p.score)) for p in line], "stroke:var(--accent);opacity:.8"))
     body += [_front_mark(frame, point, metric, unit) for point in [*others, *special]]
     body.append(legend([(_disc("var(--accent)"), "front"), (_disc("var(--dim)"), "beaten"),
-                        (_diamond("var(--dim)"), "analytic latency"), (_ring(), "the answer")]))
+                        (_diamond("var(--dim)"), "analytic latency"), (_ring(), marked)]))
     best = max((p.score for p in shown), default=None)
     said = (f"{len(shown)} trained architectures, score ({metric}) against {title}. " + (
         f"{len(line)} on the front: " + "; ".join(f"trial {p.n} {say.score(p.score, metric)} at "
