@@ -148,7 +148,7 @@ def _reached(trial: Trial) -> float | None:
 def _aimed(settings: Settings, target: str | None) -> str:
     if settings.aim_latency_ms is None:
         return ""
-    return f"; reward: score · (latency on {target} / {settings.aim_latency_ms:g} ms)^w, w = {weight_text(settings)}"
+    return f": score · (latency on {target} / {settings.aim_latency_ms:g} ms)^w, w = {weight_text(settings)}"
 
 
 def weight_text(settings: Settings) -> str:

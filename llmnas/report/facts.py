@@ -164,7 +164,7 @@ def verdict(state: RunState) -> tuple[str, str]:
     speed = f"; it takes {cost(state, trial)} on {where} at batch {timed.batch}" if timed else ""
     speed = speed or "; its latency is unknown"
     gained = reward(state, trial)
-    speed += f"; its reward is {gained}" if gained is not None else ""
+    speed += f"; its reward in the search is {gained}" if gained is not None else ""
     kind = "Trial" if state.selected else "So far the best, trial"
     broken = f", but breaks a constraint ({'; '.join(trial.violates)})" if trial.violates else ""
     return (f"{kind} {trial.n} {reached}{speed}{broken}.", f"It has {size(trial)}; found with {used}.")

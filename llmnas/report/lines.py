@@ -109,7 +109,8 @@ def _measured(body: Measured, state: RunState) -> str:
         said.append(f"{say.cost_text(body.latency, body.energy)} on {body.latency.device}")
     elif trial is not None and body.rung and (timed := facts.latency(state, trial)) is not None:
         said.append(f"{say.latency_text(timed)} on {timed.device}")
-    if trial is not None and body.rung == "short" and (gained := facts.reward(state, trial)) is not None:
+    if trial is not None and body.rung == "short" and trial.score is not None and (
+            gained := facts.reward(state, trial)) is not None:
         said.append(f"reward {gained}")
     return f"trial {body.n}: " + ", ".join([*said, f"took {say.duration(body.seconds)}"])
 

@@ -41,7 +41,7 @@ def _front(state: RunState, on: str | None, chosen: Trial | None, most: int) -> 
     found, metric = facts.front(state, on), facts.metric(state)
     if not found:
         return "Front: empty, nothing has been trained within the constraints."
-    aimed = state.settings.aim_latency_ms is not None
+    aimed = state.settings.aim_latency_ms is not None and on == facts.target(state)
     rows = [("trial", metric, *(("reward",) if aimed else ()), "parameters", "MACs", "latency", "operator")]
     rows += [(("* " if chosen and trial.n == chosen.n else "  ") + str(trial.n), say.score(trial.score, metric),
               *((facts.reward(state, trial) or say.UNKNOWN,) if aimed else ()),

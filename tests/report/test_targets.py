@@ -150,7 +150,7 @@ def test_the_reward_is_shown_beside_the_score(events):
     assert "score · (latency on cpu / 0.5 ms)^w, w = 0 up to the aim, -1 above" in text
     assert f"{rewards[0]:.4f}" in text
     assert "reward" in card.summary(state)
-    assert "; its reward is 0." in facts.verdict(state)[0]
+    assert "; its reward in the search is 0." in facts.verdict(state)[0]
     trained = next(event for event in told if event.body.kind == "measured" and event.body.trained)
     assert "reward 0." in line(trained, state)
     assert panel(state, 1.0, "training")
