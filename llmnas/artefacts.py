@@ -11,7 +11,7 @@ from llmnas.data import DataRef, reopen
 from llmnas.errors import LlmnasError, NoModelFound
 from llmnas.evaluate import Rungs
 from llmnas.executors import Executor, Job
-from llmnas.latency import parse_target
+from llmnas.latency import parse_targets
 from llmnas.records import Trial
 from llmnas.report.card import model_card
 from llmnas.space import load_space
@@ -60,6 +60,7 @@ def export_meta(state: RunState, trial: Trial, data: DataRef) -> dict[str, Any]:
             "std": list(data.std), "metric": final.metric if final else None,
             "val_score": final.val_score if final else None, "test_score": final.test_score if final else None,
             "latency": {key: one.model_dump(mode="json") for key, one in trial.latency.items()},
+            "energy": {key: one.model_dump(mode="json") for key, one in trial.energy.items()},
             "params": trial.counts.params if trial.counts else None,
             "macs": trial.counts.macs if trial.counts else None, "mock_llm": state.offline}
 
@@ -71,7 +72,7 @@ def rebuild(directory: Path) -> tuple[RunState, Callable[[Executor], tuple[DataR
     def make(executor: Executor) -> tuple[DataRef, Rungs]:
         data = reopen(directory / "data")
         gpus = state.begun.environment.get("gpus") or []
-        targets = [parse_target(spec, bool(gpus), gpus[0] if gpus else "") for spec in state.settings.target]
+        targets = parse_targets(state.targets or state.settings.target, bool(gpus), gpus[0] if gpus else "")
         return data, Rungs(executor, load_space(state.settings.space), data, state.settings, state.plan, targets, 1,
                            directory.resolve())
 

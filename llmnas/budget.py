@@ -125,7 +125,7 @@ def scaled_seconds(epoch_s: float, final_s: float, longest_s: float) -> float:
 
 
 def make_plan(settings: Settings, designs: Sequence[Network], train_examples: int, batch: int, kind: str, cores: int,
-              measured_latency: bool, has_model: bool) -> Plan:
+              timed: int, has_model: bool) -> Plan:
     """Returns how the budget is divided, from the settings and nominal rates alone.
 
     Args:
@@ -135,7 +135,7 @@ def make_plan(settings: Settings, designs: Sequence[Network], train_examples: in
         batch: Batch size of the recipe.
         kind: ``cpu`` or ``cuda``.
         cores: CPU cores.
-        measured_latency: Whether each screened network is timed.
+        timed: On how many targets each screened network is timed.
         has_model: Whether proposals come from a language model.
     """
     rates, steps = rates_for(kind, cores), max(1, train_examples // batch)
@@ -154,7 +154,7 @@ def make_plan(settings: Settings, designs: Sequence[Network], train_examples: in
     wanted = 6 + 1.5 * sqrt(search_s / 10)  # trainings: more with more time, each of them longer too
     short_s = max(0.5, 0.75 * search_s * settings.workers / wanted)
     fill = fmean(scaled_seconds(costs[place], final_s, 1.0) for place in fitting)
-    screen_s = 2 * epoch_seconds(reference, rates, 64, 1) + (0.35 if measured_latency else 0.0) + 0.02
+    screen_s = 2 * epoch_seconds(reference, rates, 64, 1) + 0.35 * timed + 0.02
     ratio = int(min(4, max(1, 0.5 * short_s / screen_s)))  # screening may take half as long as training
     promote = 2
     trainings = int(search_s / (short_s / settings.workers + ratio * screen_s))

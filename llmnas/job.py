@@ -25,9 +25,9 @@ from llmnas.data import DataRef, load, materialise, reopen, split
 from llmnas.errors import InputError, LlmnasError, ModelError, NoModelFound, RunError, nearest
 from llmnas.evaluate import Rungs
 from llmnas.executors import Executor, Job, LocalExecutor
-from llmnas.front import choose, front
+from llmnas.front import choices, choose, contenders, energy_limits, front, settings_on
 from llmnas.graph import ArchGraph
-from llmnas.latency import Target, parse_target
+from llmnas.latency import Target, estimate_energy, named, parse_targets, predict
 from llmnas.network import Network
 from llmnas.records import (
     Finished,
@@ -151,9 +151,9 @@ def run(*, out: str | Path | None = None, progress: str = "quiet", budget: str |
         raise InputError(f"unknown metric {options['metric']!r}", nearest(options["metric"], list(METRICS)))
     if isinstance(executor, str) and executor != "local":
         raise InputError(f"unknown executor {executor!r}", "known: local")
-    if options.get("max_energy_mj") is not None:
-        raise InputError("--max-energy cannot be kept: no energy is measured or predicted yet",
-                         "constrain latency or parameters instead")
+    if options.get("aim_latency_ms") is not None and options.get("min_accuracy") is not None:
+        raise InputError("--aim-latency trades score for latency, --min-accuracy takes the least latency",
+                         "give one of them")
     settings = Settings(**options, executor=executor if isinstance(executor, str) else type(executor).__name__)
     directory = Path(out) if out else Path("runs") / new_run_name(settings.target[0], settings.strategy)
     clock = Clock(settings.budget_s, used_s=monotonic() - started_at if started_at is not None else 0.0)
@@ -228,9 +228,11 @@ class _MainJob:
             dataset = load(self.settings.data)
             self.data = materialise(dataset, split(dataset, self.settings.seed), self.store.directory / "data")
             self.settings = self.settings.model_copy(update={"space": self._space_name()})
+            self.settings = self._limited()
             self.journal.emit(RunStarted(
                 run=self.store.directory.name, settings=self.settings, plan=self._plan(), task=self._task(),
-                environment=self.machine, model=self.model.name if self.model else None, argv=argv))
+                environment=self.machine, model=self.model.name if self.model else None, argv=argv,
+                targets=self.keys))
             point_latest(self.store.directory)
             self._announce()
             return self._carry_out()
@@ -297,9 +299,48 @@ class _MainJob:
 
     @cached_property
     def targets(self) -> list[Target]:
-        """The targets; the first is judged by."""
+        """The targets, of a resumed run those it began with; the first is judged by."""
         gpus = self.machine["gpus"]
-        return [parse_target(spec, bool(gpus), gpus[0] if gpus else "") for spec in self.settings.target]
+        return parse_targets(self.state.targets or self.settings.target, bool(gpus), gpus[0] if gpus else "")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the targets."""
+        return tuple(target.key for target in self.targets)
+
+    def _limited(self) -> Settings:
+        """Returns the settings with every limit under the key of its target.
+
+        Raises:
+            InputError: A limit names no target, comes twice, or is on an energy that nothing is known of.
+        """
+        settings = self.settings
+        latency, on_latency = self._by_key("--max-latency", settings.max_latency_ms, settings.max_latency_on)
+        energy, on_energy = self._by_key("--max-energy", settings.max_energy_mj, settings.max_energy_on)
+        settings = settings.model_copy(update={"max_latency_ms": latency, "max_latency_on": on_latency,
+                                               "max_energy_mj": energy, "max_energy_on": on_energy})
+        self._check_energy(energy_limits(settings, self.keys))
+        return settings
+
+    def _by_key(self, option: str, first: float | None,
+                others: dict[str, float]) -> tuple[float | None, dict[str, float]]:
+        """Returns the limit on the first target, and those on the others by key."""
+        found = {} if first is None else {self.keys[0]: first}
+        for name, most in others.items():
+            key = named(name, self.targets, self.settings.target).key
+            if key in found:
+                raise InputError(f"{option} is given twice for target {key}: {found[key]:g} and {most:g}", "give one")
+            found[key] = most
+        return found.pop(self.keys[0], None), found
+
+    def _check_energy(self, limited: dict[str, float]) -> None:
+        """Refuses a limit on an energy that is unknown: it could not be kept."""
+        example = self._designs()[0]
+        for target in self.targets:
+            if target.key in limited and estimate_energy(predict(example, target), target) is None:
+                raise InputError(f"--max-energy cannot be kept on {target.key}: its power is unknown, hence its energy",
+                                 "name a device with a power figure, as in --target t4 --max-energy t4=50mJ, or use "
+                                 "--max-latency")
 
     @cached_property
     def model(self) -> Any:
@@ -321,7 +362,7 @@ class _MainJob:
     def _plan(self) -> Plan:
         batch = recipe_for(self.data, self.data.sizes["train"]).batch
         return make_plan(self.settings, self._designs(), self.data.sizes["train"], batch, self._device_kind(),
-                         self.machine["cores"], any(target.measurable for target in self.targets),
+                         self.machine["cores"], sum(target.measurable for target in self.targets),
                          self.model is not None)
 
     def _device_kind(self) -> str:
@@ -352,7 +393,7 @@ class _MainJob:
 
     def _search(self, evaluator: Rungs) -> Stopped:
         setup = Setup(space=self.space, settings=self.settings, shape=self.data.shape, classes=self.data.classes,
-                      device=self.targets[0].key, max_macs=self._max_macs(), task=self._task(), model=self.model,
+                      targets=self.keys, max_macs=self._max_macs(), task=self._task(), model=self.model,
                       prompts=self._prompts())
         strategy = load_strategy(self.settings.strategy)(setup)
         return Search(self.journal, self.space, self.data.shape, self.data.classes, strategy, evaluator,
@@ -420,16 +461,16 @@ class _MainJob:
             self.journal.emit(Warned(message=f"the final training of trial {failed.n} failed: {note}"))
             return None
         chosen = min(valid, key=lambda trial: (trial.counts.macs if trial.counts else 0, trial.n))
-        front_before = self.state.selected.front if self.state.selected else ()
-        self.journal.emit(Selected(n=chosen.n, front=front_before, why=(
-            f"the final training of trial {failed.n} failed ({note}); this is the cheapest architecture seen")))
+        before = self.state.selected or Selected(n=chosen.n, why="", front=())
+        self.journal.emit(before.model_copy(update={"n": chosen.n, "why": (
+            f"the final training of trial {failed.n} failed ({note}); this is the cheapest architecture seen")}))
         return chosen
 
     def _full_rung(self, evaluator: Rungs) -> None:
         """Trains the best few longer, each by the same rule, so that the choice rests on more than a short training."""
         plan = self.state.plan
         ranked = sorted((trial for trial in self.state.trained() if not trial.violates),
-                        key=lambda trial: (-(trial.score or 0.0), trial.n))[:plan.finalists]
+                        key=lambda trial: (-(self.state.merit(trial) or 0.0), trial.n))[:plan.finalists]
         end = self.settings.budget_s - plan.wrap_s - plan.final_s
         for trial, share in zip(ranked, evaluator.shares(ranked), strict=True):
             left = end - self.clock.t()
@@ -438,19 +479,28 @@ class _MainJob:
                           self.interrupts, share * plan.full_s)
 
     def _select(self, evaluator: Rungs) -> Trial | None:
-        """Times the front anew, chooses, and writes the choice down."""
+        """Times the fronts anew, chooses by the first target, and writes the choice down with every front."""
         if self.state.selected is not None:
             return self.state.trial(self.state.selected.n)
-        device = self.targets[0].key
-        self._time_again(evaluator, front(self.state.trials, device)[-5:])
-        chosen, why = choose(self.state.trials, self.settings, device)
+        self._time_again(evaluator, self._contenders())
+        chosen, why = choose(self.state.trials, self.settings, self.keys[0])
         if chosen is None:
             chosen, why = self._untrained_choice()
         if chosen is None:
             return None
-        members = tuple(trial.n for trial in front(self.state.trials, device))
-        self.journal.emit(Selected(n=chosen.n, why=why, front=members))
+        fronts = {key: tuple(trial.n for trial in front(self.state.trials, key)) for key in self.keys}
+        self.journal.emit(Selected(n=chosen.n, why=why, front=fronts[self.keys[0]], fronts=fronts,
+                                   choices=choices(self.state.trials, self.settings, self.keys)))
         return chosen
+
+    def _contenders(self) -> list[Trial]:
+        """Returns the best few of the front of every target that can be timed, each once."""
+        found: dict[int, Trial] = {}
+        for target in self.targets:
+            if target.measurable:
+                settings = settings_on(target.key, self.settings, self.keys)
+                found |= {trial.n: trial for trial in contenders(self.state.trials, settings, target.key)}
+        return list(found.values())
 
     def _untrained_choice(self) -> tuple[Trial | None, str]:
         """Returns the best-ranked valid trial when no training gave a score in time."""
@@ -468,7 +518,7 @@ class _MainJob:
         for latencies in evaluator.time_finalists(graphs, limit_s).values():
             for trial, found in zip(trials, latencies, strict=True):
                 if found is not None:
-                    self.journal.emit(Measured(n=trial.n, latency=found))
+                    self.journal.emit(Measured(n=trial.n, latency=found, energy=evaluator.energy(found)))
 
     def _chosen_network(self, evaluator: Rungs) -> Any:
         graph = self._chosen_graph()
@@ -491,7 +541,9 @@ class _MainJob:
         graph = self._chosen_graph()
         if graph is not None and self._trained_weights() is not None:
             files |= export_trial(self.executor, self.store.directory, self.state, self.data, evaluator, ("torch",))
-        to_json_file(self.store.directory / "run.json", self.state.begun.model_dump(mode="json"))
+        chosen = self.state.selected.model_dump(mode="json") if self.state.selected else None
+        to_json_file(self.store.directory / "run.json",
+                     self.state.begun.model_dump(mode="json") | {"selected": chosen})
         if self.state.stopped is None or self.state.stopped.reason not in PERSON_ENDED:
             for part in (self.store.directory / "data").glob("**/*.npy"):
                 part.unlink()

@@ -12,6 +12,8 @@ from pydantic import Field, TypeAdapter
 
 from llmnas.graph import ArchGraph, Frozen, Issue
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Exponent = Annotated[float, Field(le=0, ge=-10)]
 Status = Literal["invalid", "duplicate", "screened", "pending", "trained", "failed", "timeout"]
 Rung = Literal["short", "full", "final"]
 Source = Literal["measured", "calibrated", "analytic", "table"]
@@ -82,7 +84,7 @@ class Latency(Frozen):
         ms: Median, in milliseconds per batch.
         low: Lower end of the 90 % interval.
         high: Upper end of the 90 % interval.
-        device: Key of the target's device.
+        device: Key of the target, ``t4@batch=32``: two targets on one device are two.
         batch: Batch size.
         runtime: eager, compiled …
         source: How the figure was obtained.
@@ -231,7 +233,9 @@ class Trial(Frozen):
 class Settings(Frozen):
     """What a person asked for: one field per option of ``llmnas run``.
 
-    Attributes are documented by the command line (`llmnas run --help`).
+    Attributes are documented by the command line (`llmnas run --help`). ``max_latency_ms``, ``max_energy_mj`` and
+    ``aim_latency_ms`` hold on the first target; ``max_latency_on`` and ``max_energy_on`` are limits on the others, by
+    target key once the run has begun. ``aim_weight`` holds the two exponents of `llmnas.front.reward`.
     """
 
     data: str = "digits"
@@ -244,6 +248,10 @@ class Settings(Frozen):
     max_params: int | None = None
     max_memory_mb: float | None = None
     max_energy_mj: float | None = None
+    max_latency_on: dict[str, Positive] = Field(default_factory=dict)
+    max_energy_on: dict[str, Positive] = Field(default_factory=dict)
+    aim_latency_ms: Positive | None = None
+    aim_weight: tuple[Exponent, Exponent] = (-0.07, -0.07)
     min_accuracy: float | None = None
     llm: str = "auto"
     prompt: str = "base"
@@ -355,6 +363,7 @@ class RunStarted(Frozen):
         environment: Versions, device, host, git.
         model: The language model in use, or None.
         argv: The command.
+        targets: Keys of the targets, the first one judged by; empty in logs from before they were recorded.
     """
 
     kind: Literal["run_started"] = "run_started"
@@ -365,6 +374,7 @@ class RunStarted(Frozen):
     environment: dict[str, Any]
     model: str | None
     argv: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
 
 
 class Resumed(Frozen):
@@ -469,12 +479,22 @@ class Warned(Frozen):
 
 
 class Selected(Frozen):
-    """The trial chosen as the answer, and why."""
+    """The trial chosen as the answer, and why.
+
+    Attributes:
+        n: Its number: the best on the first target.
+        why: What made it the best.
+        front: The front on the first target, cheapest first.
+        fronts: The front on every target, by target key; empty in logs from before there were several.
+        choices: The best trial on every further target, by target key.
+    """
 
     kind: Literal["selected"] = "selected"
     n: int
     why: str
     front: tuple[int, ...]
+    fronts: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    choices: dict[str, int] = Field(default_factory=dict)
 
 
 class Stopped(Frozen):

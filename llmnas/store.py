@@ -22,6 +22,7 @@ from typing import IO, Final, Self
 from pydantic import ValidationError
 
 from llmnas.errors import RunError
+from llmnas.front import merit, violations
 from llmnas.records import (
     EVENT,
     Asked,
@@ -157,6 +158,15 @@ class RunState:
         return self.started
 
     @property
+    def targets(self) -> tuple[str, ...]:
+        """Keys of the targets, the first one judged by; empty when the log does not say."""
+        return self.started.targets if self.started else ()
+
+    def merit(self, trial: Trial) -> float | None:
+        """Returns what this run maximises: the search score, or the reward on the first target."""
+        return merit(trial, self.settings, next(iter(self.targets), None))
+
+    @property
     def offline(self) -> bool:
         """Whether proposals came from the mock model, so that results must say so."""
         return (self.begun.model or "").startswith("mock")
@@ -253,16 +263,24 @@ class RunState:
                            "status": body.failed or "trained"}
             elif body.rung == "short":
                 update["status"] = body.failed or "failed"
-        changed = trial.model_copy(update=update)
+        changed = self._judged_anew(trial, trial.model_copy(update=update))
         self.trials[body.n - 1] = changed
         if body.rung == "short":
             if changed.score is not None:
                 insort(self.scored, body.n)
             self._progress(changed)
 
+    def _judged_anew(self, before: Trial, after: Trial) -> Trial:
+        """Returns the trial with the constraints that it breaks by its new latency or energy."""
+        if before.counts is None or (before.latency, before.energy) == (after.latency, after.energy):
+            return after
+        old, new = (violations(self.settings, self.targets, before.counts, one.latency, one.energy)
+                    for one in (before, after))
+        return after.model_copy(update={"violates": (*(one for one in before.violates if one not in old), *new)})
+
     def _progress(self, trial: Trial) -> None:
-        before = self.best.score if self.best else None
-        if trial.score is not None and not trial.violates and (before is None or trial.score > before):
+        value, before = self.merit(trial), self.merit(self.best) if self.best else None
+        if value is not None and not trial.violates and (before is None or value > before):
             self.best, self.since_best = trial, 0
         else:
             self.since_best += 1

@@ -60,10 +60,10 @@ class Agent:
     def _others(self, n: int, rng: Rng, ctx: Context) -> list[Proposal]:
         if ctx.step == 0 and self.setup.settings.prior:
             return self._prior(n // 2, ctx.step)
-        trained = [trial for trial in ctx.trials if trial.score is not None and not trial.violates]
+        trained = [trial for trial in ctx.trials if self.setup.merit(trial) is not None and not trial.violates]
         if n < 2 or not trained:
             return [proposal(self.name, "random", ctx.step, self.space.sample(rng))] if n > 1 else []
-        best = max(trained, key=lambda trial: (trial.score or 0.0, -trial.n)).proposal.graph
+        best = max(trained, key=lambda trial: (self.setup.merit(trial) or 0.0, -trial.n)).proposal.graph
         return [] if best is None else [
             proposal(self.name, "one_edit", ctx.step, self.space.mutate(best, rng), [best])]
 

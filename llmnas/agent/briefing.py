@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from llmnas.front import front
+from llmnas.front import energy_limits, front, latency_limits, weight_text
 from llmnas.records import Rule, Settings, Trial
 from llmnas.strategies.base import Rng, Setup
 
@@ -22,7 +22,7 @@ class Briefing:
     """Writes the context of every prompt.
 
     Args:
-        setup: Space, task, settings and target.
+        setup: Space, task, settings and targets.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -32,7 +32,7 @@ class Briefing:
 
     def propose(self, count: int, trials: Sequence[Trial], rules: Sequence[Rule], rng: Rng) -> dict[str, Any]:
         """Returns the variables of the propose template."""
-        chosen = exemplars(trials, self.setup.device, rng)
+        chosen = exemplars(trials, self.setup, rng)
         block = self._block("propose", count, rng) | {
             "exemplars": [self._exemplar(trial) for trial in chosen], "rules": [rule.text for rule in rules[:RULES]]}
         return self._common(block, count, rules) | {"facts": [self._facts(trial) for trial in chosen],
@@ -48,7 +48,7 @@ class Briefing:
     def reflect(self, trials: Sequence[Trial], rules: Sequence[Rule], rng: Rng) -> dict[str, Any]:
         """Returns the variables of the reflect template: the best and the latest trained trials."""
         trained = [trial for trial in trials if trial.score is not None]
-        best = sorted(trained, key=lambda trial: -(trial.score or 0.0))[: LOOK_BACK // 2]
+        best = sorted(trained, key=lambda trial: -(self.setup.merit(trial) or 0.0))[: LOOK_BACK // 2]
         shown = {trial.n: trial for trial in [*best, *trained[-LOOK_BACK // 2:]]}
         listed = [self._exemplar(shown[n]) for n in sorted(shown)]
         block = self._block("reflect", 0, rng) | {"exemplars": [], "rules": [rule.text for rule in rules],
@@ -62,22 +62,25 @@ class Briefing:
                 "task": {"name": task["name"], "shape": task["shape"], "classes": task["classes"],
                          "train": task["sizes"]["train"], "metric": task["metric"]},
                 "space": {**self.described, "ops": {op: self.described["ops"][op] for op in ops}},
-                "limits": limit_sentences(self.setup.settings, self.setup.device, self.setup.max_macs),
+                "limits": limit_sentences(self.setup.settings, self.setup.targets, self.setup.max_macs),
                 "rules": [{"text": rule.text, "supports": list(rule.supports), "contradicts": list(rule.contradicts)}
                           for rule in rules[:RULES]]}
 
     def _block(self, role: str, count: int, rng: Rng) -> dict[str, Any]:
         """Returns the part of the block every role has; ops come in a new order, because order anchors."""
         settings = self.setup.settings
+        energy = energy_limits(settings, self.setup.targets)
         wiring = self.space.block()
         for slot in wiring.get("slots", []):
             slot["choices"] = shuffled(slot["choices"], rng)
         if "ops" in wiring:
             wiring["ops"] = shuffled(wiring["ops"], rng)
         return {"role": role, "count": count, **wiring,
-                "limits": {"max_params": settings.max_params, "max_latency_ms": settings.max_latency_ms,
-                           "max_memory_mb": settings.max_memory_mb, "max_macs": self.setup.max_macs},
-                "objective": f"{settings.metric} on the validation split up, latency_ms on {self.setup.device} down"}
+                "limits": {"max_params": settings.max_params,
+                           "max_latency_ms": latency_limits(settings, self.setup.targets) or None,
+                           "max_memory_mb": settings.max_memory_mb, "max_macs": self.setup.max_macs,
+                           **({"max_energy_mj": energy} if energy else {})},
+                "objective": objective(settings, self.setup.targets)}
 
     def _exemplar(self, trial: Trial) -> dict[str, Any]:
         graph = trial.proposal.graph
@@ -85,11 +88,20 @@ class Briefing:
             raise ValueError(f"trial {trial.n} was never measured")
         return {"trial": trial.n, "nodes": [node.model_dump(mode="json", exclude_none=True) for node in graph.nodes],
                 "output": graph.output, "score": None if trial.score is None else round(trial.score, 4),
-                "params": trial.counts.params, "macs": trial.counts.macs, "latency_ms": self._ms(trial)}
+                "params": trial.counts.params, "macs": trial.counts.macs, **self._costs(trial)}
 
-    def _ms(self, trial: Trial) -> float | None:
-        found = trial.latency.get(self.setup.device or "")
-        return None if found is None else round(found.ms, 4)
+    def _costs(self, trial: Trial) -> dict[str, Any]:
+        """Returns latency by target, and what the settings ask for beside it: energy under a limit, the reward."""
+        settings, targets = self.setup.settings, self.setup.targets
+        found: dict[str, Any] = {"latency_ms": {
+            key: round(timed.ms, 4) if (timed := trial.latency.get(key)) else None for key in targets}}
+        if limited := energy_limits(settings, targets):
+            found["energy_mj"] = {key: round(used.mj, 4) if (used := trial.energy.get(key)) else None
+                                  for key in limited}
+        if settings.aim_latency_ms is not None:
+            value = self.setup.merit(trial)
+            found["reward"] = None if value is None else round(value, 4)
+        return found
 
     def _facts(self, trial: Trial) -> dict[str, Any]:
         graph, counts = trial.proposal.graph, trial.counts
@@ -99,15 +111,16 @@ class Briefing:
         layers = [{"id": name, "shape": list(shape), "params_share": params / max(1, counts.params),
                    "latency_share": None} for name, (shape, params, _) in network.by_node().items()]
         return {"trial": trial.n, "score": None if trial.score is None else round(trial.score, 4),
-                "params": counts.params, "macs": counts.macs, "latency_ms": self._ms(trial), "layers": layers}
+                "params": counts.params, "macs": counts.macs, **self._costs(trial), "layers": layers}
 
 
-def exemplars(trials: Sequence[Trial], device: str | None, rng: Rng) -> list[Trial]:
-    """Returns at most `EXEMPLARS` trained trials: the best score, and others of the front; in a random order."""
-    members = front(trials, device)
+def exemplars(trials: Sequence[Trial], setup: Setup, rng: Rng) -> list[Trial]:
+    """Returns at most `EXEMPLARS` trained trials: the best, and others of the first front; in a random order."""
+    members = front(trials, setup.target)
     if not members:
         return []
-    best, others = members[-1], members[:-1]
+    best = max(members, key=lambda trial: setup.merit(trial) or 0.0)
+    others = [trial for trial in members if trial is not best]
     picked = [others[i] for i in rng.permutation(len(others))[: EXEMPLARS - 1]]
     chosen = [best, *picked]
     return [chosen[i] for i in rng.permutation(len(chosen))]
@@ -121,15 +134,25 @@ def failures(trials: Sequence[Trial]) -> list[dict[str, Any]]:
             for code, count in counts.most_common(FAILURES)]
 
 
-def limit_sentences(settings: Settings, device: str | None, max_macs: int | None = None) -> list[str]:
+def objective(settings: Settings, targets: Sequence[str]) -> str:
+    """Returns what is to be maximised, in one line."""
+    score = f"{settings.metric} on the validation split"
+    if settings.aim_latency_ms is not None:
+        return (f"reward up: {score} times (latency_ms on {targets[0]} / {settings.aim_latency_ms:g})^w, "
+                f"w = {weight_text(settings)}")
+    others = f"; also on {', '.join(targets[1:])}" if targets[1:] else ""
+    return f"{score} up, latency_ms on {next(iter(targets), None)} down{others}"
+
+
+def limit_sentences(settings: Settings, targets: Sequence[str], max_macs: int | None = None) -> list[str]:
     """Returns the person's constraints and the limit that time sets, one sentence each."""
     found = []
     if max_macs is not None:
         found.append(f"About {max_macs} MACs at most: dearer networks cannot be trained in the time.")
     if settings.max_params is not None:
         found.append(f"At most {settings.max_params} parameters.")
-    if settings.max_latency_ms is not None:
-        found.append(f"At most {settings.max_latency_ms:g} ms on {device}.")
+    found += [f"At most {most:g} ms on {key}." for key, most in latency_limits(settings, targets).items()]
+    found += [f"At most {most:g} mJ a call on {key}." for key, most in energy_limits(settings, targets).items()]
     if settings.max_memory_mb is not None:
         found.append(f"At most {settings.max_memory_mb:g} MB for weights and activations.")
     if settings.min_accuracy is not None:

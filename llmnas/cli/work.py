@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,10 +38,17 @@ def run(
         help="cpu (this machine), gpu, gpu:NAME or a device; may be repeated. The first is judged by. [default: cpu]",
         show_default=False)] = None,
     budget: Annotated[str, typer.Option(help="Wall time of the whole command: 30min, 90s, 1h30.")] = "30min",
-    max_latency: Annotated[str | None, typer.Option(help="Most latency on the first target: 5ms.")] = None,
+    max_latency: Annotated[list[str] | None, typer.Option(
+        help="Most latency on the first target: 5ms; on another one: t4=5ms. May be repeated.",
+        show_default=False)] = None,
     max_params: Annotated[str | None, typer.Option(help="Most parameters: 500000, 500k, 1.5M.")] = None,
     max_memory: Annotated[float | None, typer.Option(help="Most memory of inference in MB.")] = None,
-    max_energy: Annotated[float | None, typer.Option(help="Most energy of one inference in mJ.")] = None,
+    max_energy: Annotated[list[str] | None, typer.Option(
+        help="Most energy of one call, likewise: 5mJ, t4=50mJ. May be repeated.", show_default=False)] = None,
+    aim_latency: Annotated[str | None, typer.Option(
+        help="Trade score for latency on the first target: maximise score·(latency/AIM)^w. 5ms.")] = None,
+    aim_weight: Annotated[str, typer.Option(
+        help="The w of --aim-latency, or two: up to the aim and above it. -0.07 is soft, 0,-1 hard.")] = "-0.07",
     min_accuracy: Annotated[float | None, typer.Option(help="Least search score; then the least latency wins.")] = None,
     llm: Annotated[str, typer.Option(help="auto, openai:NAME, local:FILE.gguf, replay:RUN, manual[:DIR], "
                                           "mock[:SEED].")] = "auto",
@@ -67,12 +75,14 @@ def run(
 ) -> None:
     """Find a network: search, train, test once, export and report, inside the budget."""
     _finish(as_json, progress, out, data=data, space=space, metric=metric, strategy=strategy,
-            target=tuple(target or ["cpu"]), budget=budget, max_latency_ms=_milliseconds(max_latency),
-            max_params=parse_count(max_params), max_memory_mb=max_memory, max_energy_mj=max_energy,
-            min_accuracy=min_accuracy, llm=llm, prompt=prompt, base_url=base_url, structured=structured,
-            temperature=temperature, seed=seed, max_evals=max_evals, max_usd=max_usd, max_tokens=max_tokens,
-            patience=patience, screen=screen, prior=not no_prior, workers=workers, executor=executor, device=device,
-            start=str(start) if start else None, on_llm_failure=on_llm_failure)
+            target=tuple(target or ["cpu"]), budget=budget, max_params=parse_count(max_params),
+            max_memory_mb=max_memory, **_limits("max_latency", "ms", max_latency, _milliseconds),
+            **_limits("max_energy", "mj", max_energy, parse_energy),
+            aim_latency_ms=None if aim_latency is None else _milliseconds(aim_latency),
+            aim_weight=parse_weight(aim_weight), min_accuracy=min_accuracy, llm=llm, prompt=prompt, base_url=base_url,
+            structured=structured, temperature=temperature, seed=seed, max_evals=max_evals, max_usd=max_usd,
+            max_tokens=max_tokens, patience=patience, screen=screen, prior=not no_prior, workers=workers,
+            executor=executor, device=device, start=str(start) if start else None, on_llm_failure=on_llm_failure)
 
 
 def evaluate(
@@ -148,9 +158,51 @@ def parse_count(text: str | None) -> int | None:
     return round(float(found[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[found[2].lower()])
 
 
-def _milliseconds(text: str | None) -> float | None:
-    if text is None:
-        return None
+def parse_energy(text: str) -> float:
+    """Returns the millijoules in ``5mJ``, ``0.2 J``, ``300uJ`` or ``5``.
+
+    Raises:
+        InputError: Not an energy, or not positive.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(|[uµm]?[jJ])", text.strip().replace(" ", ""))
+    if found is None or float(found[1]) <= 0:
+        raise InputError(f"{text!r} is not an energy", "write 5mJ, 0.2J, 300uJ or a number of millijoules")
+    return float(found[1]) * {"": 1.0, "j": 1e3, "mj": 1.0, "uj": 1e-3, "µj": 1e-3}[found[2].lower()]
+
+
+def parse_weight(text: str) -> tuple[float, float]:
+    """Returns the two exponents in ``-0.07`` or ``0,-1``: up to the aim and above it.
+
+    Raises:
+        InputError: Not one or two numbers of at most 0: a positive one would reward slowness.
+    """
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2) or not all(-10 <= number <= 0 for number in numbers):
+        raise InputError(f"--aim-weight {text!r}: expected one or two numbers from -10 to 0",
+                         "write -0.07 (soft) or 0,-1 (hard)")
+    return numbers[0], numbers[-1]
+
+
+def _limits(name: str, unit: str, texts: list[str] | None, parse: Callable[[str], float]) -> dict[str, Any]:
+    """Returns the settings of an option that holds on the first target or, as TARGET=VALUE, on another one."""
+    first: float | None = None
+    others: dict[str, float] = {}
+    for text in texts or ():
+        target, _, value = text.rpartition("=")
+        if (first is not None) if not target else target in others:
+            raise InputError(f"--{name.replace('_', '-')} is given twice for {target or 'the first target'}",
+                             "give one limit a target, for another one as in t4=VALUE")
+        if target:
+            others[target] = parse(value)
+        else:
+            first = parse(value)
+    return {f"{name}_{unit}": first, f"{name}_on": others}
+
+
+def _milliseconds(text: str) -> float:
     from llmnas.budget import parse_duration
 
     plain = text.strip()

@@ -13,14 +13,14 @@ from llmnas.evaluate.base import Ordered, Screened
 from llmnas.executors import Executor, Handle, Job, Outcome
 from llmnas.front import violations
 from llmnas.graph import ArchGraph
-from llmnas.latency import Target, predict
+from llmnas.latency import Target, estimate_energy, predict
 from llmnas.network import Network
 from llmnas.proxies import PROXIES, SIZES, default_weights, labelled_pool, ranking, weights
-from llmnas.records import Latency, Measured, Plan, Rung, Settings, Trained, Trial
+from llmnas.records import Energy, Latency, Measured, Plan, Rung, Settings, Trained, Trial
 from llmnas.space import Space
 
 TIMING_S: Final = 0.3
-"""Wall seconds for timing one screened network; finalists are timed longer."""
+"""Wall seconds for timing one screened network on one target; finalists are timed longer."""
 FINALIST_TIMING_S: Final = 1.5
 KILL_S: Final = 1.5  # between the cooperative stop and the kill
 
@@ -67,7 +67,7 @@ class Rungs:
         data: The split data.
         settings: Constraints, metric, seed, device.
         plan: Epochs and proxies.
-        targets: Where latency counts; the first one is judged by.
+        targets: Where latency and energy count; the first one is judged by.
         threads: CPU threads per training.
         root: Run directory.
     """
@@ -76,6 +76,7 @@ class Rungs:
                  targets: Sequence[Target], threads: int, root: Path) -> None:
         self.executor, self.space, self.data, self.settings = executor, space, data, settings
         self.plan, self.targets, self.threads, self.root = plan, targets, threads, root
+        self._keys = tuple(target.key for target in targets)
         self._directions = {name: PROXIES[name].direction for name in dict.fromkeys((*plan.proxies, *SIZES))
                             if name in PROXIES}
         self._prior = default_weights(space.name, self._directions)
@@ -116,9 +117,14 @@ class Rungs:
         return epoch_seconds(network, self.plan.rates, self.plan.train_batch, self.plan.train_steps)
 
     def _judged(self, one: Screened) -> Screened:
-        first = one.latency.get(self.targets[0].key) if self.targets else None
-        found = violations(self.settings, params=one.counts.params, memory_mb=one.counts.memory_mb, latency=first)
-        return one.model_copy(update={"violates": tuple(dict.fromkeys((*one.violates, *found)))})
+        energy = {key: used for key, timed in one.latency.items() if (used := self.energy(timed)) is not None}
+        found = violations(self.settings, self._keys, one.counts, one.latency, energy)
+        return one.model_copy(update={"energy": energy, "violates": tuple(dict.fromkeys((*one.violates, *found)))})
+
+    def energy(self, latency: Latency) -> Energy | None:
+        """Returns the energy that goes with a latency on one of the targets; None where it is unknown."""
+        target = next((target for target in self.targets if target.key == latency.device), None)
+        return None if target is None else estimate_energy(latency, target)
 
     def _measured(self, networks: list[Network], scored: int, limit_s: float) -> Outcome | None:
         names = [name for name in self.plan.proxies if name not in ("params", "flops")]
@@ -148,7 +154,8 @@ class Rungs:
                     scores[name] = result["value"]
         for key, found in outcome.result["latencies"].items():
             if place < len(found) and "error" not in found[place]:
-                latency[key] = Latency.model_validate(found[place]).model_copy(update={"device": key})
+                latency[key] = Latency.model_validate(found[place])
+        latency = {key: latency[key] for key in self._keys if key in latency}
         return self._judged(one.model_copy(update={"scores": scores, "unscored": unscored, "latency": latency}))
 
     def order(self, screened: Sequence[Screened], labelled: Sequence[Trial]) -> Ordered:
@@ -204,15 +211,15 @@ class Rungs:
         if not timed or limit_s <= 0:
             return {}
         data = [self.network(graph).to_data() for graph in graphs]
-        measure = [{"networks": data, "target": target.model_dump(mode="json"), "budget_s": FINALIST_TIMING_S,
-                    "interleave": True} for target in timed]
+        measure = [{"networks": data, "target": target.model_dump(mode="json"), "interleave": True,
+                    "budget_s": FINALIST_TIMING_S / len(timed)} for target in timed]
         outcome = self.executor.submit(Job(kind="screen", deadline_s=limit_s,
                                            threads=self.threads, payload={"score": None, "measure": measure},
                                            )).future.result()
         if outcome.status != "ok" or outcome.result is None:
             return {}
-        return {key: [None if "error" in one else Latency.model_validate(one).model_copy(update={"device": key})
-                      for one in found] for key, found in outcome.result["latencies"].items()}
+        return {key: [None if "error" in one else Latency.model_validate(one) for one in found]
+                for key, found in outcome.result["latencies"].items()}
 
 
 MAX_EPOCHS: Final = 300

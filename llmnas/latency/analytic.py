@@ -59,7 +59,7 @@ def predict(network: Network, target: Target, host: Host | None = None) -> Laten
     ms = prior.start_ms + sum(prior.expected(kernel) for kernel in parts)
     waiting = sum(prior.waiting(kernel) for kernel in parts)
     spread = exp(Z90 * deviation(target, host, waiting / ms, (ms - prior.start_ms - waiting) / ms))
-    return Latency(ms=ms, low=ms / spread, high=ms * spread, device=target.device, batch=target.batch,
+    return Latency(ms=ms, low=ms / spread, high=ms * spread, device=target.key, batch=target.batch,
                    runtime=target.runtime, source="analytic")
 
 

@@ -128,7 +128,7 @@ def _measure(networks: Sequence[Network | nn.Module], shapes: Sequence[Shape], t
 def _summary(series: Series, target: Target, conditions: Conditions, memory_mb: float | None,
              source: Literal["counted", "allocated"]) -> Measurement | None:
     def record(ms: float, low: float, high: float, runs: int) -> Latency:
-        return Latency(ms=ms, low=low, high=high, device=target.device, batch=target.batch, runtime=target.runtime,
+        return Latency(ms=ms, low=low, high=high, device=target.key, batch=target.batch, runtime=target.runtime,
                        source="measured", n=runs)
 
     return summarise(series, record, memory_mb, None if memory_mb is None else source, conditions)

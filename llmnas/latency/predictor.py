@@ -127,7 +127,7 @@ class Predictor:
             return predict(network, self.target, self.host)
         found = self.expect(self._known(network, genes))
         return Latency(ms=float(found.ms[0]), low=float(found.low[0]), high=float(found.high[0]),
-                       device=self.target.device, batch=self.target.batch, runtime=self.target.runtime,
+                       device=self.target.key, batch=self.target.batch, runtime=self.target.runtime,
                        source="calibrated", n=self.n)
 
     def expect(self, networks: Known) -> Expected:

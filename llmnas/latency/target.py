@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
@@ -77,6 +78,54 @@ def parse_target(spec: str, cuda_available: bool, gpu_name: str = "") -> Target:
         first = fault.errors()[0]
         raise InputError(f"target {spec!r}: {first['loc'][0]}: {first['msg']}, got {first['input']!r}",
                          "example: gpu:t4@batch=32,runtime=eager") from fault
+
+
+def parse_targets(specs: Sequence[str], cuda_available: bool, gpu_name: str = "") -> list[Target]:
+    """Returns the targets a person typed, in their order; see `parse_target`.
+
+    Raises:
+        InputError: One is not a target, or two of them are the same.
+    """
+    found: dict[str, tuple[str, Target]] = {}
+    for spec in specs:
+        target = parse_target(spec, cuda_available, gpu_name)
+        if target.key in found:
+            raise InputError(f"targets {found[target.key][0]!r} and {spec!r} are the same: {target.key}",
+                             "name each target once")
+        found[target.key] = spec, target
+    return [target for _, target in found.values()]
+
+
+def named(name: str, targets: Sequence[Target], specs: Sequence[str] = ()) -> Target:
+    """Returns the one of `targets` that a person means by its key, by what was typed for it, or by its device.
+
+    Args:
+        name: ``t4@batch=32``, ``gpu``, ``T4`` …
+        targets: The targets of the run.
+        specs: What was typed for them, in the same order.
+
+    Raises:
+        InputError: None of them, or several; names the keys, the nearest first.
+    """
+    keys = {target.key: target for target in targets}
+    exact = keys | dict(zip(specs, targets, strict=False))
+    if found := exact.get(name.strip()) or exact.get(_canonical(name)):
+        return found
+    wanted = plain(name.partition(":")[2] or name)
+    fitting = [target for target in targets if wanted in datasheet(target.device).names]
+    if len(fitting) > 1:
+        raise InputError(f"{name!r} may be any of {', '.join(target.key for target in fitting)}", "write one of these")
+    if not fitting:
+        raise InputError(f"{name!r} is no target of this run", nearest(name, list(keys)))
+    return fitting[0]
+
+
+def _canonical(name: str) -> str:
+    """Returns the key of a name with options, however typed; the name itself when it has none or is no target."""
+    try:
+        return parse_target(name, False).key if "@" in name else name
+    except InputError:
+        return name
 
 
 def _device(name: str, cuda_available: bool, gpu_name: str) -> tuple[Datasheet, bool, str]:

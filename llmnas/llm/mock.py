@@ -170,10 +170,18 @@ def _exemplars(block: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     limits = block.get("limits") or {}
 
     def within(item: Mapping[str, Any]) -> bool:
-        pairs = ((item.get(name.removeprefix("max_")), top) for name, top in limits.items() if name.startswith("max_"))
-        return all(value is None or top is None or value <= top for value, top in pairs)
+        return all(_keeps(item.get(name.removeprefix("max_")), top) for name, top in limits.items()
+                   if name.startswith("max_"))
 
-    return sorted([item for item in found if within(item)] or found, key=lambda item: -(item.get("score") or 0.0))
+    return sorted([item for item in found if within(item)] or found, key=lambda item: -(
+        item.get("reward", item.get("score")) or 0.0))
+
+
+def _keeps(value: Any, top: Any) -> bool:
+    """Returns whether a figure, or each of several by name, is at most its limit; unknown ones are."""
+    if isinstance(top, Mapping):
+        return all(_keeps(value.get(name) if isinstance(value, Mapping) else None, most) for name, most in top.items())
+    return value is None or top is None or bool(value <= top)
 
 
 def _parent(parents: Sequence[tuple[Any, Mapping[str, Any]]], rng: random.Random) -> tuple[Any, Mapping[str, Any]]:

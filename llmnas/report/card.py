@@ -67,8 +67,10 @@ def _figures(state: RunState, trial: Trial) -> str:
         rows += [("parameters", f"{say.count(trial.counts.params)} ({trial.counts.params:,})"),
                  ("MACs of one example", f"{say.count(trial.counts.macs)} ({trial.counts.macs:,})"),
                  ("peak memory, float32, batch 1", say.megabytes(trial.counts.memory_mb))]
-    rows += [(f"latency on {device}, batch {timed.batch}, {timed.runtime}", say.latency_text(timed))
-             for device, timed in trial.latency.items()] or [("latency", say.UNKNOWN)]
+    rows += [(f"latency on {key}, batch {timed.batch}, {timed.runtime}", say.latency_text(timed))
+             for key, timed in trial.latency.items()] or [("latency", say.UNKNOWN)]
+    rows += [(f"energy of one call on {key}", say.energy_text(trial.energy.get(key))) for key in trial.latency]
+    rows += [("reward", gained)] if (gained := facts.reward(state, trial)) is not None else []
     return "\n".join("| " + " | ".join(cell if cell == "---" else _safe(cell) for cell in row) + " |" for row in rows)
 
 
@@ -105,6 +107,8 @@ def _limits(state: RunState, trial: Trial) -> str:
                      "the search chose by it.")
     if any(timed.source == "analytic" for timed in trial.latency.values()):
         lines.append("- An analytic latency is computed, not measured; its interval says how far it may be off.")
+    if any(used.source == "prior" for used in trial.energy.values()):
+        lines.append("- An energy marked prior is a guessed power times the latency: no meter has seen it.")
     if found is not None and found.cut:
         lines.append("- Its training was cut by a deadline.")
     lines += [f"- It breaks a constraint: {_safe(broken)}." for broken in trial.violates]

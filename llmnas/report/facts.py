@@ -6,6 +6,7 @@ Nothing here raises on a run that has not started, has no trained model or was i
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from llmnas import front as pareto
@@ -24,10 +25,18 @@ def offline(state: RunState) -> bool:
     return state.started is not None and state.offline
 
 
-def device(state: RunState) -> str | None:
-    """Returns the device latencies are judged on: the run's first target, else the first device that has any."""
+def targets(state: RunState) -> tuple[str, ...]:
+    """Returns the keys of the targets, the first one judged by; an older log does not name them, its latencies do."""
+    if state.targets:
+        return state.targets
     seen = dict.fromkeys(key for trial in state.trials for key in trial.latency)
-    for target in state.settings.target[:1]:
+    first = _first_of(seen, state.settings.target)
+    return tuple(dict.fromkeys((first, *seen))) if first is not None else ()
+
+
+def _first_of(seen: Collection[str], typed: Sequence[str]) -> str | None:
+    """Returns the key of the first target as it was typed, else the first key that has a latency."""
+    for target in typed[:1]:
         spec = target.rpartition(":")[2]
         names = (target, spec, spec.partition("@")[0])
         found = [key for name in names for key in seen if name in {key, key.partition("@")[0]}]
@@ -36,10 +45,29 @@ def device(state: RunState) -> str | None:
     return next(iter(seen), None)
 
 
-def latency(state: RunState, trial: Trial) -> Latency | None:
-    """Returns the trial's latency on the run's device."""
-    key = device(state)
+def target(state: RunState) -> str | None:
+    """Returns the key of the target that is judged by; None when the run has no latency at all."""
+    return next(iter(targets(state)), None)
+
+
+def latency(state: RunState, trial: Trial, on: str | None = None) -> Latency | None:
+    """Returns the trial's latency on a target, by default the one that is judged by."""
+    key = target(state) if on is None else on
     return trial.latency.get(key) if key is not None else None
+
+
+def cost(state: RunState, trial: Trial, on: str | None = None) -> str:
+    """Returns the trial's latency on a target in words, with its energy where that is known."""
+    key = target(state) if on is None else on
+    return say.cost_text(latency(state, trial, key), trial.energy.get(key or ""))
+
+
+def reward(state: RunState, trial: Trial) -> str | None:
+    """Returns the trial's reward in words; None when the run aims at no latency, so that there is none."""
+    if state.settings.aim_latency_ms is None:
+        return None
+    value = state.merit(trial)
+    return say.UNKNOWN if value is None else f"{value:.4f}"
 
 
 def find(state: RunState, n: int) -> Trial | None:
@@ -62,22 +90,26 @@ def _merit(trial: Trial) -> tuple[bool, float]:
     return trial.score is not None, found.val_score if found and math.isfinite(found.val_score) else -math.inf
 
 
-def _score(trial: Trial) -> float:
-    value = trial.score
-    return value if value is not None and math.isfinite(value) else -math.inf
-
-
-def front(state: RunState) -> list[Trial]:
-    """Returns the front, cheapest first; in ms when latencies are known, else in MACs."""
-    key = device(state)
+def front(state: RunState, on: str | None = None) -> list[Trial]:
+    """Returns the front on a target, by default the first, cheapest first; in MACs when no latency is known."""
     trials = [trial for trial in state.trained() if say.finite(trial.score)]
-    timed = [trial for trial in trials if key is not None and key in trial.latency]
-    return pareto.front(timed or trials, key)
+    return pareto.front(trials, target(state) if on is None else on)
+
+
+def choices(state: RunState) -> dict[str, Trial]:
+    """Returns the best trial on every target after the first, by target key; as selected, else as it stands now."""
+    keys = targets(state)
+    numbers = state.selected.choices if state.selected else pareto.choices(state.trials, state.settings, keys)
+    return {key: trial for key in keys[1:] if (trial := find(state, numbers.get(key, 0))) is not None}
 
 
 def top(state: RunState, n: int = 10) -> list[Trial]:
-    """Returns the `n` trials with the best search scores."""
-    return sorted(state.trained(), key=lambda trial: (-_score(trial), trial.n))[:n]
+    """Returns the `n` trials with the best search scores, or rewards when a latency is aimed at."""
+    def value(trial: Trial) -> float:
+        found = state.merit(trial)
+        return found if found is not None and math.isfinite(found) else -math.inf
+
+    return sorted(state.trained(), key=lambda trial: (-value(trial), trial.n))[:n]
 
 
 def metric(state: RunState) -> str:
@@ -128,9 +160,11 @@ def verdict(state: RunState) -> tuple[str, str]:
     reached = (f"scores {tested} test {found.metric} on {data}" if tested else
                f"has a validation {found.metric} of {say.score(found.val_score, found.metric)} on {data} "
                "(the test data have not been read)")
-    timed, where = latency(state, trial), device(state)
-    speed = f"; it takes {say.latency_text(timed)} on {where} at batch {timed.batch}" if timed else ""
+    timed, where = latency(state, trial), target(state)
+    speed = f"; it takes {cost(state, trial)} on {where} at batch {timed.batch}" if timed else ""
     speed = speed or "; its latency is unknown"
+    gained = reward(state, trial)
+    speed += f"; its reward in the search is {gained}" if gained is not None else ""
     kind = "Trial" if state.selected else "So far the best, trial"
     broken = f", but breaks a constraint ({'; '.join(trial.violates)})" if trial.violates else ""
     return (f"{kind} {trial.n} {reached}{speed}{broken}.", f"It has {size(trial)}; found with {used}.")

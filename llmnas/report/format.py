@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from llmnas.records import Latency, Usage
+from llmnas.records import Energy, Latency, Usage
 
 Words = Callable[[float], str]
 
@@ -122,6 +122,22 @@ def latency_text(found: Latency | None) -> str:
         low, middle, high = (f"{_two(value)}" for value in (found.low, found.ms, found.high))
         return f"~{middle} ms ({low}–{high}, analytic)"
     return f"{_digits(found.ms)} ms ({_digits(found.low)}–{_digits(found.high)}, {found.source})"
+
+
+def energy_text(found: Energy | None) -> str:
+    """Returns an energy with its interval and source; one that was not measured is marked as about.
+
+    ``12.4 mJ (12.1–12.7, measured)``, ``~12 mJ (6.0–24, prior)``.
+    """
+    if found is None:
+        return UNKNOWN
+    words, about = (_digits, "") if found.source == "measured" else (_two, "~")
+    return f"{about}{words(found.mj)} mJ ({words(found.low)}–{words(found.high)}, {found.source})"
+
+
+def cost_text(timed: Latency | None, used: Energy | None) -> str:
+    """Returns a latency, and the energy that goes with it where that is known."""
+    return latency_text(timed) + (f", {energy_text(used)}" if used is not None else "")
 
 
 def _two(value: float) -> str:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from llmnas.errors import LlmnasError
+from llmnas.front import costs, latency_limits, weight_text
 from llmnas.network import Network
 from llmnas.records import Event, Measured, Trial
-from llmnas.report import draw, facts, plots, signals
+from llmnas.report import draw, facts, plots, signals, targets
 from llmnas.report import format as say
 from llmnas.store import RunState, read_events
 
@@ -66,14 +67,15 @@ def context(state: RunState, network: Network | None, events: Iterable[Event] | 
         "model": say.one_line(state.started.model) if state.started and state.started.model else "none",
         "cards": _cards(state, trial), "warnings": [say.one_line(text, 400) for text in state.warnings[:50]],
         "plots": _plots(state, trial, events), "answer": _answer(trial, network), "metric": facts.metric(state),
-        "device": facts.device(state) or "the target", "top": [_row(state, one) for one in facts.top(state)],
+        "aim": _aim(state), "keys": facts.targets(state) or ("the target",),
+        "top": [_row(state, one) for one in facts.top(state)], **_targets(state),
         "lineage": _lineage(state, trial), "operators": _operators(state), "spent": facts.spent_rows(state),
         "invalid": [(code, say.whole(n), say.percent(n / max(1, state.spent.invalid)))
                     for code, n in state.invalid.most_common()],
         "rules": [(say.clean(rule.text, 500), _numbers(rule.supports), _numbers(rule.contradicts), rule.step)
                   for rule in state.rules[:_RULES]],
         **_signals(state), "plan": facts.plan_rows(state), "environment": _environment(state),
-        "command": _command(state), "settings": _pairs(state.settings.model_dump(exclude_none=True)),
+        "command": _command(state), "settings": _pairs(_given(state)),
         "more": _pairs(more), "trials": say.whole(len(state.trials)),
     }
 
@@ -90,7 +92,6 @@ def _cards(state: RunState, trial: Trial | None) -> list[tuple[str, str, str]]:
     found = trial.best_rung if trial else None
     tested = found.test_score if found else None
     interval = facts.test_interval(state, tested)
-    timed = facts.latency(state, trial) if trial else None
     near = f"95 % interval {100 * interval[0]:.1f}–{100 * interval[1]:.1f} %" if interval else "read once, at the end"
     metric = found.metric if found else facts.metric(state)
     cards = [
@@ -98,9 +99,10 @@ def _cards(state: RunState, trial: Trial | None) -> list[tuple[str, str, str]]:
          near if tested is not None else "read once, after the selection"),
         (f"validation {metric}", say.score(found.val_score, metric) if found else say.UNKNOWN,
          f"{found.epochs:.3g} epochs{', cut by the deadline' if found.cut else ''}" if found else "nothing trained"),
-        ("latency", say.latency_text(timed).partition(" (")[0], "(" + say.latency_text(timed).partition(" (")[2] +
-         f" {timed.device}, batch {timed.batch}" if timed else "no figure"),
+        *_costs(state, trial),
     ]
+    if trial and (gained := facts.reward(state, trial)) is not None:
+        cards.append(("reward", gained, _aim(state)))
     if trial and trial.counts:
         cards += [("parameters", say.count(trial.counts.params), f"{say.count(trial.counts.macs)} MACs"),
                   ("memory", say.megabytes(trial.counts.memory_mb), "peak, float32, batch 1")]
@@ -109,29 +111,85 @@ def _cards(state: RunState, trial: Trial | None) -> list[tuple[str, str, str]]:
                      f"{say.percent(share, 0)} of {say.duration(state.settings.budget_s)}")]
 
 
-def _plots(state: RunState, trial: Trial | None, events: Iterable[Event] | None) -> dict[str, str]:
-    metric = facts.metric(state)
-    points, unit = front_points(state, trial)
+def _costs(state: RunState, trial: Trial | None) -> list[tuple[str, str, str]]:
+    """Returns a card of latency for every target, and one of energy where that is known."""
+    keys = facts.targets(state)
+    found = []
+    if trial is None:
+        return [("latency", say.UNKNOWN, "no figure")]
+    for key in keys:
+        timed, used = facts.latency(state, trial, key), trial.energy.get(key)
+        name, place = (f" on {key}", "") if len(keys) > 1 else ("", f"{key}, ")
+        found.append(_card(f"latency{name}", say.latency_text(timed), f"{place}batch {timed.batch}" if timed else ""))
+        if used is not None:
+            found.append(_card(f"energy of a call{name}", say.energy_text(used), f"{place}batch {used.batch}"))
+    return found or [("latency", say.UNKNOWN, "no figure")]
+
+
+def _card(what: str, text: str, where: str) -> tuple[str, str, str]:
+    """Returns a card of a figure in words: the figure large, its interval and source below with the place."""
+    much, _, rest = text.partition(" (")
+    return what, much, f"({rest} {where}" if rest else "no figure"
+
+
+def _aim(state: RunState) -> str:
+    """Returns what the reward is, in words; empty when there is none."""
+    aim, keys = state.settings.aim_latency_ms, facts.targets(state)
+    if aim is None:
+        return ""
+    where = keys[0] if keys else "the target"
+    return f"score · (latency on {where} / {aim:g} ms)^w, w = {weight_text(state.settings)}"
+
+
+def _targets(state: RunState) -> dict[str, Any]:
+    """Returns what there is to say of several targets: nothing when there is one."""
+    if len(facts.targets(state)) < 2:
+        return {"orders": [], "apart": [], "choices": [], "apart_heads": (), "order_heads": (), "order_note": ""}
+    return {"orders": targets.order_rows(state), "order_heads": targets.ORDER_HEADS, "order_note": targets.NOTE,
+            "apart": targets.apart_rows(state), "apart_heads": targets.apart_heads(state),
+            "choices": targets.choice_rows(state)}
+
+
+def _plots(state: RunState, trial: Trial | None, events: Iterable[Event] | None) -> dict[str, Any]:
+    metric, keys = facts.metric(state), facts.targets(state)
+    chosen = facts.choices(state)
     times, end, title = trainings(state, events)
     ranked = [(float(one.rank), one.score) for one in state.trained() if one.rank is not None and one.score is not None]
-    limit = state.settings.max_latency_ms if unit != "MACs" else None
-    return {"front": plots.front_plot(points, metric, unit, limit),
-            "anytime": plots.anytime_plot(times, end, metric, title), "rank": plots.rank_plot(ranked, metric)}
+    return {"front": _front_plot(state, keys[0] if keys else None, trial, state.settings.aim_latency_ms),
+            "others": [(key, _front_plot(state, key, chosen.get(key), None, f"best on {key}"))
+                       for key in keys[1:]],
+            "anytime": plots.anytime_plot(times, end, metric, title),
+            "rank": plots.rank_plot(ranked, metric)}
 
 
-def front_points(state: RunState, trial: Trial | None) -> tuple[list[plots.Point], str]:
-    """Returns the points of the front plot and the unit of their cost: ms when any latency is known, else MACs."""
-    device, best = facts.device(state), {one.n for one in facts.front(state)}
-    points = []
-    for one in state.trained():
-        timed = one.latency.get(device) if device else None
-        if one.score is None or (timed is None and (device is not None or one.counts is None)):
+def _front_plot(state: RunState, on: str | None, trial: Trial | None, aim: float | None,
+                marked: str = "the answer") -> str:
+    points, unit = front_points(state, on, trial)
+    limit = latency_limits(state.settings, facts.targets(state)).get(on or "")
+    if unit == "MACs":
+        limit = aim = None
+    return plots.front_plot(points, facts.metric(state), unit, limit, aim, marked)
+
+
+def front_points(state: RunState, on: str | None, trial: Trial | None) -> tuple[list[plots.Point], str]:
+    """Returns the points of a target's plot and the unit of their cost: ms when any latency is known, else MACs.
+
+    Args:
+        state: The run.
+        on: Key of the target.
+        trial: The one to mark.
+    """
+    best, trained = {one.n for one in facts.front(state, on)}, state.trained()
+    price, points = costs(trained, on), []
+    for one in trained:
+        if one.score is None or one.n not in price:
             continue
-        cost = timed.ms if timed else float(one.counts.macs if one.counts else 0)
+        timed, cost = facts.latency(state, one, on), price[one.n]
         points.append(plots.Point(one.n, cost, one.score, (timed.low, timed.high) if timed else None,
                                   timed is not None and timed.source == "analytic", one.n in best,
                                   trial is not None and one.n == trial.n, not one.violates))
-    return points, f"ms on {device}" if device else "MACs"
+    timed_at_all = not trained or any(on in one.latency for one in trained)
+    return points, f"ms on {on}" if on is not None and timed_at_all else "MACs"
 
 
 def trainings(state: RunState,
@@ -173,12 +231,13 @@ def _answer(trial: Trial | None, network: Network | None) -> dict[str, Any] | No
             "rationale": say.clean(trial.proposal.rationale, 1200), "json": graph.to_json(indent=1)[:20000]}
 
 
-def _row(state: RunState, trial: Trial) -> dict[str, str]:
+def _row(state: RunState, trial: Trial) -> dict[str, Any]:
     chosen = state.selected is not None and state.selected.n == trial.n
     return {"n": str(trial.n), "score": say.score(trial.score, facts.metric(state)), "chosen": "yes" if chosen else "",
             "params": say.count(trial.counts.params) if trial.counts else say.UNKNOWN,
             "macs": say.count(trial.counts.macs) if trial.counts else say.UNKNOWN,
-            "latency": say.latency_text(facts.latency(state, trial)), "operator": _operator(trial),
+            "costs": [facts.cost(state, trial, key) for key in facts.targets(state)] or [say.UNKNOWN],
+            "reward": facts.reward(state, trial) or "", "operator": _operator(trial),
             "violates": say.one_line("; ".join(trial.violates)),
             "rationale": say.one_line(trial.proposal.rationale, 240)}
 
@@ -221,6 +280,13 @@ def _numbers(trials: Sequence[int]) -> str:
 def _environment(state: RunState) -> list[tuple[str, str]]:
     return _pairs({**state.started.environment, **{f"data {key}": value for key, value in state.started.task.items()}}
                   if state.started else {})
+
+
+def _given(state: RunState) -> dict[str, Any]:
+    """Returns the settings that say something: the exponents of a reward only where there is one."""
+    unused = {"aim_weight"} if state.settings.aim_latency_ms is None else set()
+    return {key: value for key, value in state.settings.model_dump(exclude_none=True, exclude=unused).items()
+            if value != {}}
 
 
 def _pairs(values: dict[str, Any]) -> list[tuple[str, str]]:

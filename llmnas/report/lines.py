@@ -49,7 +49,8 @@ def words(event: Event, state: RunState) -> str:
         case Warned() as body:
             return f"warning: {body.message}"
         case Selected() as body:
-            return f"selected trial {body.n}: {body.why}"
+            return f"selected trial {body.n}: {body.why}" + "".join(
+                f"; best on {key}: trial {n}" for key, n in body.choices.items())
         case Stopped() as body:
             return f"search stopped ({body.reason}): {body.says}"
         case Finished() as body:
@@ -104,9 +105,13 @@ def _measured(body: Measured, state: RunState) -> str:
                     + (f": {body.note}" if body.note else ""))
     if trial is not None and trial.counts is not None and body.rung == "short":
         said.append(f"{say.count(trial.counts.params)} parameters")
-    timed = body.latency or (facts.latency(state, trial) if trial and body.rung else None)
-    if timed is not None:
+    if body.latency is not None:
+        said.append(f"{say.cost_text(body.latency, body.energy)} on {body.latency.device}")
+    elif trial is not None and body.rung and (timed := facts.latency(state, trial)) is not None:
         said.append(f"{say.latency_text(timed)} on {timed.device}")
+    if trial is not None and body.rung == "short" and trial.score is not None and (
+            gained := facts.reward(state, trial)) is not None:
+        said.append(f"reward {gained}")
     return f"trial {body.n}: " + ", ".join([*said, f"took {say.duration(body.seconds)}"])
 
 

@@ -48,7 +48,7 @@ def _figures(state: RunState, activity: str) -> RenderableType:
     if best is not None and best.best_rung is not None:
         value = best.score if best.score is not None else best.best_rung.val_score
         rows.append(("best", f"trial {best.n}: {metric} {say.score(value, metric)}, {_size(best)}, "
-                             f"{say.latency_text(facts.latency(state, best))}"))
+                             f"{facts.cost(state, best)}{_reward(state, best)}"))
     else:
         rows.append(("best", "nothing trained yet"))
     rows.append(("done", f"{say.plural(spent.proposals, 'proposal')} ({spent.invalid} invalid, {spent.duplicate} "
@@ -75,6 +75,11 @@ def _trials(state: RunState) -> RenderableType:
                       Text(_size(trial, short=True)),
                       Text(say.latency_text(found) if (found := facts.latency(state, trial)) else "–"))
     return table
+
+
+def _reward(state: RunState, trial: Trial) -> str:
+    gained = facts.reward(state, trial)
+    return "" if gained is None else f", reward {gained}"
 
 
 def _size(trial: Trial, short: bool = False) -> str:

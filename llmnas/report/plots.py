@@ -50,7 +50,8 @@ def thin(items: Sequence[T], most: int = MOST) -> list[T]:
     return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)]
 
 
-def front_plot(points: Sequence[Point], metric: str, unit: str, limit: float | None = None) -> str:
+def front_plot(points: Sequence[Point], metric: str, unit: str, limit: float | None = None,
+               aim: float | None = None, marked: str = "the answer") -> str:
     """Returns score against cost: dominated trials grey, the front joined, the answer marked.
 
     Args:
@@ -58,6 +59,8 @@ def front_plot(points: Sequence[Point], metric: str, unit: str, limit: float | N
         metric: Name of the score.
         unit: ``ms on cpu`` or ``MACs``.
         limit: Largest cost allowed, drawn as a line.
+        aim: Cost aimed at, likewise.
+        marked: What the marked point is.
     """
     shown = [point for point in points if _drawable(point.cost) and _drawable(point.score)]
     special = [point for point in shown if point.on_front or point.chosen]
@@ -68,14 +71,12 @@ def front_plot(points: Sequence[Point], metric: str, unit: str, limit: float | N
                    say.count if unit == "MACs" else lambda value: f"{value:.3g}")
     line = sorted((point for point in shown if point.on_front), key=lambda point: point.cost)
     body = [frame.grid()]
-    if limit is not None and frame.x.low < limit < frame.x.high:
-        body.append(svg.element("line", x1=frame.px(limit), x2=frame.px(limit), y1=40, y2=HEIGHT - BOTTOM,
-                                style="stroke:var(--warm);stroke-dasharray:5 4"))
-        body.append(svg.text(frame.px(limit) - 5, 52, "limit", "small soft", "end"))
+    body += [_upright(frame, value, word) for value, word in ((limit, "limit"), (aim, "aim"))
+             if value is not None and frame.x.low < value < frame.x.high]
     body.append(_steps([(frame.px(p.cost), frame.py(p.score)) for p in line], "stroke:var(--accent);opacity:.8"))
     body += [_front_mark(frame, point, metric, unit) for point in [*others, *special]]
     body.append(legend([(_disc("var(--accent)"), "front"), (_disc("var(--dim)"), "beaten"),
-                        (_diamond("var(--dim)"), "analytic latency"), (_ring(), "the answer")]))
+                        (_diamond("var(--dim)"), "analytic latency"), (_ring(), marked)]))
     best = max((p.score for p in shown), default=None)
     said = (f"{len(shown)} trained architectures, score ({metric}) against {title}. " + (
         f"{len(line)} on the front: " + "; ".join(f"trial {p.n} {say.score(p.score, metric)} at "
@@ -181,6 +182,13 @@ def _front_mark(frame: Frame, point: Point, metric: str, unit: str) -> str:
         parts.append(svg.text(x + (12 if x < 560 else -12), y - 9, f"trial {point.n}", "bold",
                               "start" if x < 560 else "end"))
     return svg.element("g", "".join(parts))
+
+
+def _upright(frame: Frame, cost: float, word: str) -> str:
+    """Returns a dashed line at a cost, with its name."""
+    x, y = frame.px(cost), 52 if word == "limit" else 66
+    return svg.element("line", x1=x, x2=x, y1=40, y2=HEIGHT - BOTTOM,
+                       style="stroke:var(--warm);stroke-dasharray:5 4") + svg.text(x - 5, y, word, "small soft", "end")
 
 
 def _drawable(value: float | None) -> bool:

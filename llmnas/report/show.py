@@ -13,12 +13,13 @@ from llmnas.store import RunState
 SHOW: Final = "llmnas.show/1"
 TRIAL: Final = "llmnas.trial/1"
 _FRONT: Final = 15
+_OTHER_FRONT: Final = 6
 
 
 def summary(state: RunState) -> str:
     """Returns the verdict, the front, what was spent and what to do next, as plain text."""
-    parts = [*mock_notice(state), "\n".join(facts.verdict(state)), _front(state), _spent(state), _warnings(state),
-             _next(state)]
+    parts = [*mock_notice(state), "\n".join(facts.verdict(state)), _choices(state), _fronts(state), _spent(state),
+             _warnings(state), _next(state)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -27,21 +28,40 @@ def mock_notice(state: RunState) -> list[str]:
     return ["NOTE: proposals were made by the mock model; no language model took part."] if facts.offline(state) else []
 
 
-def _front(state: RunState) -> str:
-    found, metric, chosen = facts.front(state), facts.metric(state), facts.answer(state)
+def _fronts(state: RunState) -> str:
+    """Returns the front on every target: the first one in full, the others as far as they help to choose."""
+    keys = facts.targets(state)
+    parts = [_front(state, keys[0] if keys else None, facts.answer(state), _FRONT)]
+    choices = facts.choices(state)
+    parts += [_front(state, key, choices.get(key), _OTHER_FRONT) for key in keys[1:] if facts.front(state, key)]
+    return "\n\n".join(parts)
+
+
+def _front(state: RunState, on: str | None, chosen: Trial | None, most: int) -> str:
+    found, metric = facts.front(state, on), facts.metric(state)
     if not found:
         return "Front: empty, nothing has been trained within the constraints."
-    shown = found[-_FRONT:]
-    rows = [("trial", metric, "parameters", "MACs", "latency", "operator")]
+    aimed = state.settings.aim_latency_ms is not None and on == facts.target(state)
+    rows = [("trial", metric, *(("reward",) if aimed else ()), "parameters", "MACs", "latency", "operator")]
     rows += [(("* " if chosen and trial.n == chosen.n else "  ") + str(trial.n), say.score(trial.score, metric),
+              *((facts.reward(state, trial) or say.UNKNOWN,) if aimed else ()),
               say.count(trial.counts.params) if trial.counts else say.UNKNOWN,
               say.count(trial.counts.macs) if trial.counts else say.UNKNOWN,
-              say.latency_text(facts.latency(state, trial)), say.one_line(trial.proposal.origin.operator, 24))
-             for trial in shown]
-    more = f", the best {_FRONT} of {len(found)}" if len(found) > _FRONT else ""
-    where = facts.device(state)
-    head = f"Front (search score{f', latency on {where}' if where else ''}{more}; * is the answer)"
-    return head + "\n" + table(rows, right=(0, 1, 2, 3))
+              facts.cost(state, trial, on), say.one_line(trial.proposal.origin.operator, 24))
+             for trial in found[-most:]]
+    more = f", the best {most} of {len(found)}" if len(found) > most else ""
+    mark = "the answer" if on == facts.target(state) else f"the best on {on}"
+    head = f"Front (search score{f', latency on {on}' if on else ''}{more}; * is {mark})"
+    return head + "\n" + table(rows, right=(0, 1, 2, 3, 4) if aimed else (0, 1, 2, 3))
+
+
+def _choices(state: RunState) -> str:
+    """Returns the best trial on every further target, one line each."""
+    answer = facts.answer(state)
+    return "\n".join(
+        f"Best on {key}: " + ("the same, " if answer and trial.n == answer.n else "")
+        + f"trial {trial.n}, {facts.metric(state)} {say.score(trial.score, facts.metric(state))} in the search, "
+        + f"{facts.cost(state, trial, key)}." for key, trial in facts.choices(state).items())
 
 
 def table(rows: Sequence[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:
@@ -84,10 +104,13 @@ def summary_json(state: RunState) -> dict[str, Any]:
         "schema": SHOW, "run": state.started.run if state.started else None, "status": facts.status(state),
         "stopped": state.stopped.reason if state.stopped else None, "offline": facts.offline(state),
         "model": state.started.model if state.started else None, "verdict": list(facts.verdict(state)),
-        "metric": state.settings.metric, "device": facts.device(state), "clock_s": state.clock_s,
-        "budget_s": state.settings.budget_s, "selected": state.selected.model_dump() if state.selected else None,
+        "metric": state.settings.metric, "device": facts.target(state), "targets": list(facts.targets(state)),
+        "clock_s": state.clock_s, "budget_s": state.settings.budget_s,
+        "selected": state.selected.model_dump() if state.selected else None,
         "answer": _brief(state, best) if best else None,
-        "front": [_brief(state, trial) for trial in facts.front(state)], "trials": len(state.trials),
+        "front": [_brief(state, trial) for trial in facts.front(state)],
+        "fronts": {key: [trial.n for trial in facts.front(state, key)] for key in facts.targets(state)},
+        "choices": {key: trial.n for key, trial in facts.choices(state).items()}, "trials": len(state.trials),
         "spent": {"proposals": spent.proposals, "invalid": spent.invalid, "duplicate": spent.duplicate,
                   "repaired": spent.repaired, "evaluations": spent.evaluations, "trainings": spent.trainings,
                   "train_s": spent.train_s, "screen_s": spent.screen_s, "calls": spent.calls, "tokens": spent.tokens,
@@ -103,8 +126,11 @@ def _brief(state: RunState, trial: Trial) -> dict[str, Any]:
     return {"n": trial.n, "key": trial.key, "score": trial.score, "val_score": found.val_score if found else None,
             "test_score": found.test_score if found else None,
             "counts": trial.counts.model_dump() if trial.counts else None,
-            "latency": timed.model_dump() if timed else None, "violates": list(trial.violates),
-            "operator": trial.proposal.origin.operator}
+            "latency": timed.model_dump() if timed else None,
+            "latencies": {key: one.model_dump() for key, one in trial.latency.items()},
+            "energies": {key: one.model_dump() for key, one in trial.energy.items()},
+            "reward": state.merit(trial) if state.settings.aim_latency_ms is not None else None,
+            "violates": list(trial.violates), "operator": trial.proposal.origin.operator}
 
 
 def trial_text(state: RunState, n: int) -> str:
@@ -118,8 +144,10 @@ def trial_text(state: RunState, n: int) -> str:
     said = [f"Trial {n} of {facts.name(state)}: {trial.status}" + (
         f" of trial {trial.duplicate_of}" if trial.duplicate_of else "")]
     rows = [("key", trial.key or say.UNKNOWN), ("size", facts.size(trial))]
-    rows += [(f"latency on {device}", f"{say.latency_text(timed)}, batch {timed.batch}, {timed.runtime}")
-             for device, timed in trial.latency.items()]
+    rows += [(f"latency on {key}", f"{say.latency_text(timed)}, batch {timed.batch}, {timed.runtime}")
+             for key, timed in trial.latency.items()]
+    rows += [(f"energy on {key}", say.energy_text(trial.energy.get(key))) for key in trial.latency]
+    rows += [("reward", gained)] if (gained := facts.reward(state, trial)) is not None else []
     for rung, found in trial.trained.items():
         tested = f", test {say.score(found.test_score, found.metric)}" if found.test_score is not None else ""
         rows.append((f"{rung} training", f"{found.metric} {say.score(found.val_score, found.metric)}{tested} after "

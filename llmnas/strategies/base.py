@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, cast
 import numpy as np
 
 from llmnas.errors import InputError, nearest
+from llmnas.front import merit
 from llmnas.graph import ArchGraph
 from llmnas.network import Shape
 from llmnas.records import Body, Called, Origin, Proposal, Settings, Trial
@@ -41,7 +42,7 @@ class Setup:
         settings: What the person asked for.
         shape: Shape of one example.
         classes: Number of classes.
-        device: Key of the first target, the one proposals are judged by.
+        targets: Keys of the targets, the first one being judged by.
         max_macs: About the most MACs that can be trained in the time; None when there is no such limit.
         task: Facts about the data for prompts.
         model: The language model, for strategies that use one.
@@ -52,11 +53,20 @@ class Setup:
     settings: Settings
     shape: Shape
     classes: int
-    device: str | None = None
+    targets: tuple[str, ...] = ()
     max_macs: int | None = None
     task: dict[str, Any] = field(default_factory=dict)
     model: Any = None
     prompts: Any = None
+
+    @property
+    def target(self) -> str | None:
+        """Key of the target that is judged by."""
+        return next(iter(self.targets), None)
+
+    def merit(self, trial: Trial) -> float | None:
+        """Returns what a strategy should maximise; higher is better, None when unknown (`llmnas.front.merit`)."""
+        return merit(trial, self.settings, self.target)
 
 
 @dataclass(frozen=True)

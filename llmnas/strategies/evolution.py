@@ -30,7 +30,7 @@ class Evolution:
     waits = False
 
     def __init__(self, setup: Setup, population: int = POPULATION, sample: int = SAMPLE) -> None:
-        self.space = setup.space
+        self.space, self.merit = setup.space, setup.merit
         self.sample = sample
         self.population: deque[tuple[float, ArchGraph]] = deque(maxlen=population)
 
@@ -48,5 +48,6 @@ class Evolution:
     def tell(self, trials: Sequence[Trial]) -> None:
         """Lets trained trials in; the oldest leaves when the population is full."""
         for trial in trials:
-            if trial.score is not None and not trial.violates and trial.proposal.graph is not None:
-                self.population.append((trial.score, trial.proposal.graph))
+            value, graph = self.merit(trial), trial.proposal.graph
+            if value is not None and not trial.violates and graph is not None:
+                self.population.append((value, graph))

@@ -49,7 +49,7 @@ class StrategyContract:
         """The space and settings the strategy is made from."""
         space = load_space(self.space_name)
         return Setup(space=space, settings=Settings(space=space.name), shape=space.spec.shape,
-                     classes=space.spec.classes, device="cpu",
+                     classes=space.spec.classes, targets=("cpu",),
                      task={"name": "toy", "shape": list(space.spec.shape), "classes": 10, "metric": "accuracy",
                            "sizes": {"train": 100, "val": 20, "test": 20}})
 

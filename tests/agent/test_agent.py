@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from llmnas.agent import Agent
+from llmnas.agent.briefing import Briefing, exemplars
 from llmnas.agent.knowledge import read_rules
 from llmnas.errors import ModelError
 from llmnas.llm import CallFailed, Reply, open_model
 from llmnas.prompts import load_prompt
-from llmnas.records import Settings, Usage
+from llmnas.records import Energy, Latency, Settings, Usage
 from llmnas.space import load_space
 from llmnas.strategies import Setup
+from llmnas.strategies.base import proposal
 from llmnas.testing.strategy import context, measured
 
 
@@ -46,7 +48,7 @@ class Scripted:
 def agent(model, **settings):
     space = load_space("nb201")
     return Agent(Setup(space=space, settings=Settings(space="nb201", **settings), shape=(1, 8, 8), classes=10,
-                       device="cpu", model=model, prompts=load_prompt("base"),
+                       targets=("cpu",), model=model, prompts=load_prompt("base"),
                        task={"name": "toy", "shape": [1, 8, 8], "classes": 10, "metric": "accuracy",
                              "sizes": {"train": 100}}))
 
@@ -136,6 +138,55 @@ def test_rules_must_cite_what_was_trained():
     (rule,) = read_rules(value, trials, 7)
     assert (rule.text, rule.supports, rule.contradicts, rule.step) == ("good", (1,), (2,), 7)
     assert read_rules(None, trials, 0) == read_rules({"rules": 3}, trials, 0) == []
+
+
+def several(**settings):
+    """Gives a briefing of three measured trials on two targets."""
+    space = load_space("nb201")
+    setup = Setup(space=space, settings=Settings(space="nb201", **settings), shape=(1, 8, 8), classes=10,
+                  targets=("cpu", "t4@batch=32"), task={"name": "toy", "shape": [1, 8, 8], "classes": 10,
+                                                        "metric": "accuracy", "sizes": {"train": 100}})
+    trials = []
+    for n, (graph, score, ms) in enumerate(zip(GRAPHS, (0.7, 0.8, 0.9), (1.0, 2.0, 64.0), strict=False), start=1):
+        latency = {"cpu": Latency(ms=ms, low=ms, high=ms, device="cpu", source="measured")}
+        energy = {"cpu": Energy(mj=5 * ms, low=ms, high=9 * ms, device="cpu", source="prior")}
+        trials.append(measured(n, proposal("t", "t", 0, graph), score, space).model_copy(
+            update={"latency": latency, "energy": energy}))
+    return Briefing(setup), trials
+
+
+def test_the_model_sees_latency_on_every_target():
+    """Exemplars, limits and sentences are by target; a latency that is not known is null."""
+    briefing, trials = several(max_latency_on={"t4@batch=32": 3.0}, max_latency_ms=80)
+    found = briefing.propose(2, trials, (), np.random.default_rng(0))
+    block = found["block"]
+    assert {item["trial"]: item["latency_ms"] for item in block["exemplars"]}[3] == {"cpu": 64.0, "t4@batch=32": None}
+    assert block["limits"]["max_latency_ms"] == {"cpu": 80.0, "t4@batch=32": 3.0}
+    assert "latency_ms on cpu down; also on t4@batch=32" in block["objective"]
+    assert {"At most 80 ms on cpu.", "At most 3 ms on t4@batch=32."} <= set(found["limits"])
+    assert "reward" not in block["exemplars"][0]
+    text = load_prompt("base").render("propose", found)[1].content
+    assert "latency 64.0 ms on cpu, unknown on t4@batch=32\n  - " in text
+    reflected = briefing.reflect(trials, (), np.random.default_rng(0))
+    assert reflected["trials"][0]["latency_ms"] == {"cpu": 1.0, "t4@batch=32": None}
+
+
+def test_the_model_sees_reward_and_energy_when_they_count():
+    """With an aim and a limit on energy, every exemplar has its reward and energy, and the best is that by reward."""
+    briefing, trials = several(aim_latency_ms=1.0, max_energy_mj=400)
+    found = briefing.propose(2, trials, (), np.random.default_rng(0))
+    shown = {item["trial"]: item for item in found["block"]["exemplars"]}
+    assert shown[3]["reward"] == round(0.9 * 64**-0.07, 4) < shown[2]["reward"]
+    assert shown[3]["energy_mj"] == {"cpu": 320.0}
+    assert found["block"]["objective"].startswith("reward up: accuracy")
+    assert "At most 400 mJ a call on cpu." in found["limits"]
+    text = load_prompt("base").render("propose", found)[1].content
+    assert f"energy 320.0 mJ on cpu, reward {shown[3]['reward']}\n  - " in text
+    best = exemplars(trials, briefing.setup, np.random.default_rng(0))
+    assert len(best) == 3
+    edited = agent(Scripted({"proposals": [wire(GRAPHS[5])]}), aim_latency_ms=1.0).ask(
+        2, np.random.default_rng(0), context(1, trials))
+    assert edited[-1].origin.parents == (trials[1].key,)
 
 
 def weights():

@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from llmnas.cli.work import parse_energy, parse_weight
+from llmnas.errors import InputError
+from llmnas.job import run as llmnas_run
+from llmnas.store import read_events
+
 LIGHT = ["--help", "spaces list", "spaces list --json", "spaces show convnet", "spaces show nb201 --json",
          "spaces sample open -n 2", "prompts list", "prompts list --json", "prompts show terse",
          "prompts diff base terse", "proxies list", "proxies list --json", "latency devices", "latency devices --json",
@@ -110,6 +115,15 @@ def test_light_commands_never_import_torch_or_openai(command, tmp_path):
     (["run", "--llm", "mok"], 3, "mock"),
     (["run", "--prompt", "bse"], 3, "base"),
     (["run", "--max-params", "many"], 3, "1.5M"),
+    (["run", "--target", "cpu", "--target", "cpu"], 3, "are the same: cpu"),
+    (["run", "--target", "cpu", "--target", "t4@batch=8", "--max-latency", "t4@bach=8=5ms"], 3, "'t4@batch=8'"),
+    (["run", "--max-latency", "5ms", "--max-latency", "cpu=6ms"], 3, "twice for target cpu"),
+    (["run", "--max-latency", "5ms", "--max-latency", "6ms"], 3, "twice for the first target"),
+    (["run", "--max-latency", "cpu=soon"], 3, "30min"),
+    (["run", "--max-energy", "5mJ"], 3, "--max-energy t4=50mJ"),
+    (["run", "--target", "t4", "--max-energy", "much"], 3, "0.2J"),
+    (["run", "--aim-latency", "5ms", "--aim-weight", "0.07"], 3, "0,-1 (hard)"),
+    (["run", "--aim-latency", "5ms", "--min-accuracy", "0.9"], 3, "give one of them"),
     (["run", "--start", "missing.json"], 3, "missing.json"),
     (["run", "--wat"], 2, "--wat"),
     (["show", "nothing"], 6, "runs list"),
@@ -124,6 +138,49 @@ def test_wrong_input_is_one_clear_line_with_the_fix(arguments, code, says, tmp_p
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout
+
+
+@pytest.mark.parametrize(("text", "mj"), [("5mJ", 5), ("0.2 J", 200), ("300uJ", 0.3), ("7", 7), ("1.5mj", 1.5)])
+def test_energies_as_people_write_them(text, mj):
+    """Every documented form is read."""
+    assert parse_energy(text) == pytest.approx(mj)
+
+
+@pytest.mark.parametrize("text", ["", "0", "5 watts", "-3mJ", "mJ", "1MJ"])
+def test_other_energies_are_refused(text):
+    """What is not an energy is refused with the forms that are."""
+    with pytest.raises(InputError, match="write 5mJ"):
+        parse_energy(text)
+
+
+def test_weights_of_the_reward():
+    """One exponent holds on both sides, two are those up to the aim and above it."""
+    assert (parse_weight("-0.07"), parse_weight("0,-1")) == ((-0.07, -0.07), (0, -1))
+    for text in ("", "0.07", "-1,-2,-3", "soft", "nan"):
+        with pytest.raises(InputError, match="aim-weight"):
+            parse_weight(text)
+
+
+def test_several_targets_in_one_search(tmp_path):
+    """One search gives a front, a choice and its energy for every target, by its key, inside the limits of each."""
+    result = llmnas_run(budget="25s", target=["gpu", "cpu", "t4@batch=32"], strategy="random", out=tmp_path / "run",
+                        max_latency_ms=500, max_latency_on={"cpu": 500}, max_energy_mj=1e6,
+                        max_energy_on={"gpu:t4@batch=32": 1e6}, aim_latency_ms=1)
+    state, keys = result.state, ("t4", "cpu", "t4@batch=32")
+    assert result.test_score is not None
+    assert state.targets == keys
+    assert (state.settings.max_latency_on, state.settings.max_energy_on) == ({"cpu": 500}, {"t4@batch=32": 1e6})
+    assert set(state.selected.fronts) == set(keys)
+    assert set(state.selected.choices) == {"cpu", "t4@batch=32"}
+    assert state.selected.front == state.selected.fronts["t4"]
+    assert result.chosen.n == max(state.trained(), key=lambda trial: (state.merit(trial), -trial.n)).n
+    assert set(result.chosen.latency) == set(keys)
+    assert set(result.chosen.energy) == {"t4", "t4@batch=32"}
+    anew = {event.body.n for event in read_events(tmp_path / "run" / "events.jsonl")
+             if event.body.kind == "measured" and event.body.latency is not None}
+    assert 0 < len(anew) <= 5
+    assert anew <= {trial.n for trial in state.trained()}
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["selected"]["fronts"].keys() == set(keys)
 
 
 def test_an_unreachable_model_is_exit_4(tmp_path):

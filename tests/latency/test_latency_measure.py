@@ -113,7 +113,7 @@ def test_cpu_measurement_says_how_it_was_made():
     before = torch.get_num_threads()
     found = measure_cpu(_small(), (3, 8, 8), batch=2, budget_s=.3)
     assert found.latency.source == "measured"
-    assert (found.latency.device, found.latency.batch, found.latency.n) == ("cpu", 2, found.runs)
+    assert (found.latency.device, found.latency.batch, found.latency.n) == ("cpu@batch=2", 2, found.runs)
     assert 0 < found.latency.low < found.latency.ms < found.latency.high
     assert found.p10 <= found.p50 <= found.p90
     assert (found.conditions.threads, found.conditions.clock) == (1, "thread_time")

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from llmnas.errors import InputError
-from llmnas.latency import Target, datasheet, datasheets, parse_target
+from llmnas.latency import Target, datasheet, datasheets, named, parse_target, parse_targets
 from llmnas.latency.datasheet import FOLDER, read_datasheet, recognise
 
 
@@ -101,3 +101,27 @@ def test_wrong_targets_are_explained(typed, says):
     with pytest.raises(InputError, match=says) as caught:
         parse_target(typed, False)
     assert caught.value.exit_code == 3
+
+
+def test_targets_of_one_run_differ():
+    """Two targets on one device are two; the same one typed in two ways is refused with both."""
+    assert [target.key for target in parse_targets(["t4", "gpu:t4@batch=32"], False)] == ["t4", "t4@batch=32"]
+    with pytest.raises(InputError, match=r"'gpu' and 't4' are the same: t4"):
+        parse_targets(["gpu", "t4"], False)
+
+
+@pytest.mark.parametrize(("name", "key"), [("t4", "t4"), ("gpu:t4@batch=32", "t4@batch=32"), ("gpu:v100", "v100_pcie"),
+                                           ("V100", "v100_pcie"), ("gpu", "t4"), ("cpu", "cpu")])
+def test_a_target_of_the_run_by_name(name, key):
+    """A target is meant by its key, as it was typed, or by its device."""
+    specs = ["cpu", "gpu", "t4@batch=32", "v100"]
+    assert named(name, parse_targets(specs, False), specs).key == key
+
+
+@pytest.mark.parametrize(("name", "says"), [("t4@bach=8", "did you mean 't4@batch=8'"),
+                                            ("h100", "no target of this run"),
+                                            ("tesla_t4", "may be any of t4@batch=8, t4@batch=32")])
+def test_a_name_that_is_no_target_of_the_run(name, says):
+    """An unknown name gets the nearest key; one that fits two targets gets both."""
+    with pytest.raises(InputError, match=says):
+        named(name, parse_targets(["cpu", "t4@batch=8", "t4@batch=32"], False))

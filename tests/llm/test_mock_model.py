@@ -7,7 +7,7 @@ from llm_blocks import cell_block, chain_block, dag_block, prompt
 
 from llmnas.graph import ArchGraph, structural_issues
 from llmnas.llm import OutOfTime, cut_off, open_model, read_object
-from llmnas.llm.mock import Dials, MockModel
+from llmnas.llm.mock import Dials, MockModel, _exemplars
 from llmnas.llm.mock_slots import SlotSpace
 
 BLOCKS = {"cell": cell_block, "chain": chain_block, "dag": dag_block}
@@ -55,6 +55,17 @@ def exemplars(block, count=3):
     _, value = ask({**block, "count": count}, seed=99)
     return [{"trial": n, "nodes": p["nodes"], "output": p["output"], "score": 0.8 + n / 100, "params": 1000 * n}
             for n, p in enumerate(value["proposals"], 1)]
+
+
+def test_exemplars_go_by_limits_on_every_target_and_by_the_reward():
+    """An exemplar over a limit of any target is left out, an unknown figure is not; a reward goes before the score."""
+    block = {"limits": {"max_latency_ms": {"cpu": 5.0, "t4": 1.0}}, "exemplars": [
+        {"trial": 1, "nodes": [1], "score": 0.9, "latency_ms": {"cpu": 4.0, "t4": 2.0}},
+        {"trial": 2, "nodes": [1], "score": 0.8, "latency_ms": {"cpu": 4.0, "t4": None}},
+        {"trial": 3, "nodes": [1], "score": 0.7, "latency_ms": {"cpu": 5.0, "t4": 1.0}}]}
+    assert [item["trial"] for item in _exemplars(block)] == [2, 3]
+    block["exemplars"][2]["reward"] = 0.85
+    assert [item["trial"] for item in _exemplars(block)] == [3, 2]
 
 
 @pytest.mark.parametrize("kind", BLOCKS)

@@ -4,7 +4,9 @@ NODES = [{"id": "0>1", "op": "nor_conv_3x3", "inputs": ["input"]},
          {"id": "0>2", "op": "skip_connect", "inputs": ["input"]},
          {"id": "1>2", "op": "nor_conv_1x1", "inputs": ["0>1"]}, {"id": "out", "op": "add", "inputs": ["0>2", "1>2"]}]
 CHOICES = {"none": {}, "skip_connect": {}, "nor_conv_1x1": {}, "nor_conv_3x3": {}}
-FACTS = [{"trial": 7, "score": 0.912, "params": 12345, "macs": 1000000, "latency_ms": 1.25, "layers": [
+TIMED = {"cpu": 1.25, "t4@batch=32": None}
+FACTS = [{"trial": 7, "score": 0.912, "params": 12345, "macs": 1000000, "latency_ms": TIMED,
+          "layers": [
     {"id": "0>1", "shape": [16, 8, 8], "params_share": 0.6251, "latency_share": 0.5},
     {"id": "1>2", "shape": [16, 8, 8], "params_share": 0.1, "latency_share": None}]}]
 
@@ -13,13 +15,14 @@ def context(role, **more):
     """Returns what the agent gives to a template."""
     block = {"role": role, "space": "tiny", "count": 2, "topology": "slots",
              "slots": [{"id": node["id"], "inputs": node["inputs"], "choices": CHOICES} for node in NODES[:3]],
-             "fixed": NODES[3:], "output": "out", "limits": {"max_params": None, "max_latency_ms": 5.0},
+             "fixed": NODES[3:], "output": "out", "limits": {"max_params": None, "max_latency_ms": {"cpu": 5.0}},
              "objective": "val accuracy up, latency_ms down",
              "exemplars": [{"trial": 7, "nodes": NODES, "output": "out", "score": 0.912, "params": 12345,
-                            "macs": 1000000, "latency_ms": 1.25}], "rules": ["Keep the shortcut."]}
+                            "macs": 1000000, "latency_ms": TIMED}], "rules": ["Keep the shortcut."]}
     invalid = [{"proposal": {"rationale": "", "nodes": [{**NODES[0], "op": "conv"}], "output": "out"}, "issues": [
         {"at": "nodes[0].op", "says": "the space has no op 'conv'", "fix": "Use one of: none, skip_connect."}]}]
-    trials = [{"trial": n, "nodes": NODES, "score": 0.9 + n / 100, "params": 12345, "latency_ms": 1.25} for n in (1, 2)]
+    trials = [{"trial": n, "nodes": NODES, "score": 0.9 + n / 100, "params": 12345,
+               "latency_ms": {"cpu": 1.25}} for n in (1, 2)]
     block |= {"invalid": invalid} if role == "repair" else {"trials": trials} if role == "reflect" else {}
     return {
         "block": block, "count": 2, "niche": "10000 to 20000 params.", "invalid": invalid, "trials": trials,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmnas.records import Latency, Usage
+from llmnas.records import Energy, Latency, Usage
 from llmnas.report import format as say
 
 
@@ -35,6 +35,17 @@ def test_latency_always_says_interval_and_source():
     assert say.latency_text(None) == "unknown"
 
 
+def test_energy_says_interval_and_source():
+    """A prior is about, a measured figure exact; beside a latency energy stands only when known."""
+    prior = Energy(mj=12.4, low=6.02, high=24.3, device="t4", source="prior")
+    timed = Latency(ms=6.42, low=6.31, high=6.6, device="cpu", source="measured", n=50)
+    assert say.energy_text(prior) == "~12 mJ (6.0–24, prior)"
+    assert say.energy_text(prior.model_copy(update={"source": "measured"})) == "12.4 mJ (6.02–24.3, measured)"
+    assert say.energy_text(None) == "unknown"
+    assert say.cost_text(timed, prior) == "6.42 ms (6.31–6.60, measured), ~12 mJ (6.0–24, prior)"
+    assert say.cost_text(timed, None) == "6.42 ms (6.31–6.60, measured)"
+
+
 def test_unknown_money_is_unpriced():
     """No price is not a price of zero."""
     assert say.usd(Usage(usd=None)) == "unpriced"
@@ -58,3 +69,4 @@ def test_no_number_breaks_a_formatter(value):
         assert words(value)
     assert say.latency_text(Latency(ms=value, low=value, high=value, device="x", source="analytic"))
     assert say.latency_text(Latency(ms=value, low=value, high=value, device="x", source="measured"))
+    assert say.energy_text(Energy(mj=value, low=value, high=value, device="x", source="prior"))

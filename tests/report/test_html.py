@@ -147,7 +147,7 @@ def test_lineage_of_loops_ends(state):
 def test_other_devices_are_found(make_story):
     """The device is the first target's, whatever way it was typed."""
     for target in ("cpu", "cpu@batch=1", "gpu:cpu", "t4"):
-        assert facts.device(fold(make_story(steps=1, target=(target,)))) == "cpu"
+        assert facts.target(fold(make_story(steps=1, target=(target,)))) == "cpu"
 
 
 def test_events_of_another_run_do_not_break_it(state):

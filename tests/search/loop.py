@@ -97,7 +97,7 @@ def open_search(directory, settings, create=True, time=None, evaluator=None, str
     journal = Journal(store, Clock(settings.budget_s, store.state.clock_s, time), Quiet())
     if create:
         journal.emit(started(settings, space))
-    setup = Setup(space=space, settings=settings, shape=(1, 8, 8), classes=10, device="cpu",
+    setup = Setup(space=space, settings=settings, shape=(1, 8, 8), classes=10, targets=("cpu",),
                   task=store.state.begun.task)
     made = strategy or load_strategy(settings.strategy)(setup)
     search = Search(journal, space, (1, 8, 8), 10, made, evaluator or InstantEvaluator(space, time.pass_), start=start,

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from llmnas.records import Origin, Proposal
+from llmnas.records import Energy, Latency, Origin, Proposal
 from llmnas.search import STALL
 from llmnas.space import load_space
 from llmnas.store import fold, read_events
@@ -148,6 +148,26 @@ def test_start_graphs_come_first(tmp_path):
     with store:
         assert search.run().reason == "space_exhausted"
     assert [trial.status for trial in store.state.trials] == ["trained"] * 3
+
+
+def test_energy_reaches_the_trial(tmp_path):
+    """Latency and energy of a screened proposal are in the log, by target key."""
+    space = load_space("nb201")
+    timed = Latency(ms=2.0, low=1.0, high=4.0, device="t4", source="analytic")
+    used = Energy(mj=9.0, low=3.0, high=20.0, device="t4", source="prior")
+
+    class Metered(InstantEvaluator):
+        def screen(self, graphs, scored, limit_s):
+            return [one.model_copy(update={"latency": {"t4": timed}, "energy": {"t4": used}})
+                    for one in super().screen(graphs, scored, limit_s)]
+
+    store, search = open_search(tmp_path, toy_settings(max_evals=2), evaluator=Metered(space))
+    with store:
+        search.run()
+    state = fold(read_events(tmp_path / "events.jsonl"))
+    screened = [trial for trial in state.trials if trial.counts]
+    assert screened
+    assert all((trial.latency, trial.energy) == ({"t4": timed}, {"t4": used}) for trial in screened)
 
 
 class Slow(Broken):
