@@ -12,12 +12,12 @@ depth-wise convolutions are ordered badly (.47 to .75 for FBNet on Xeons).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import exp, sqrt
 from typing import Final, NamedTuple
 
 from llmnas.latency.datasheet import Datasheet, datasheet
-from llmnas.latency.kernels import Kernel, KernelClass, kernels
+from llmnas.latency.kernels import BUILT, Kernel, KernelClass, kernels
 from llmnas.latency.target import Target
 from llmnas.network import Network
 from llmnas.records import Latency
@@ -75,9 +75,13 @@ def predict(network: Network, target: Target, host: Host | None = None) -> Laten
     Returns:
         Milliseconds per batch, ``source="analytic"``. Constrain by rank rather than by these milliseconds.
     """
-    sheet = datasheet(target.device)
+    return predict_calls(kernels(network, target.runtime), target, host)
+
+
+def predict_calls(calls: Iterable[Kernel], target: Target, host: Host | None = None) -> Latency:
+    """Returns the expected latency of operator calls, as `predict` does for those of a network."""
     host = host or _host(target)
-    launching, working = _parts(network, target, sheet, host)
+    launching, working = _parts(calls, target, datasheet(target.device), host)
     ms = START_MS[target.kind] + launching + working
     # first-order propagation: launch costs move together, and so do rates; both are independent of the overall scale
     sigma = sqrt(SIGMA_SCALE[target.kind] ** 2 + (host.sigma * launching / ms) ** 2 + (SIGMA_RATE * working / ms) ** 2)
@@ -96,10 +100,10 @@ def breakdown(network: Network, target: Target, host: Host | None = None) -> dic
     return shares
 
 
-def _parts(network: Network, target: Target, sheet: Datasheet, host: Host) -> tuple[float, float]:
+def _parts(calls: Iterable[Kernel], target: Target, sheet: Datasheet, host: Host) -> tuple[float, float]:
     """Returns the milliseconds of kernels that wait for the host, and of kernels that work longer than that."""
     launching = working = 0.0
-    for kernel in kernels(network, target.runtime):
+    for kernel in calls:
         launch, work = _times(kernel, target, sheet, host)
         if launch >= work:
             launching += launch
@@ -150,7 +154,7 @@ def _bandwidth(kind: KernelClass, sheet: Datasheet) -> float:
 
 
 def _host(target: Target) -> Host:
-    if target.runtime == "compiled":
+    if target.runtime in BUILT:
         return COMPILED
     if target.runtime == "cudagraph":
         return GRAPH

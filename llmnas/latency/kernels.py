@@ -10,6 +10,7 @@ from llmnas.latency.datasheet import Runtime
 from llmnas.network import FREE, Layer, Network
 
 KernelClass = Literal["conv", "grouped", "linear", "norm", "light", "pool"]
+BUILT: Final = frozenset({"compiled", "onnx"})  # runtimes that rewrite the network before they run it
 ACTIVATIONS: Final = frozenset({"relu", "silu", "gelu", "hswish", "sigmoid"})
 _CLASSES: Final[dict[str, KernelClass]] = {"linear": "linear", "norm": "norm", "max_pool": "pool", "avg_pool": "pool"}
 
@@ -38,7 +39,7 @@ def kernels(network: Network, runtime: Runtime = "eager") -> tuple[Kernel, ...]:
     Eager runs every layer, zeros included. A compiled runtime drops layers that carry nothing to the output, folds a
     norm into the convolution before it and runs activations inside the layer they follow.
     """
-    if runtime != "compiled":
+    if runtime not in BUILT:
         return tuple(kernel for index in range(len(network.layers)) for kernel in _calls(network, index, None))
     fed = _live(network)
     return tuple(kernel for index in sorted(fed) if not _fused(network, index)

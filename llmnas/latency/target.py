@@ -11,6 +11,7 @@ from llmnas.graph import Frozen
 from llmnas.latency.datasheet import Datasheet, Runtime, datasheet, find, known_names, plain, recognise
 
 DEFAULT_GPU: Final = "t4"
+TIMED: Final = {"cpu": ("eager", "onnx"), "gpu": ("eager",)}  # runtimes that can be timed here
 OPTIONS: Final = ("batch", "runtime", "dtype", "memory_format", "threads")
 
 
@@ -24,7 +25,8 @@ class Target(Frozen):
         device: Key of the datasheet.
         kind: ``cpu`` or ``gpu``.
         runtime: ``eager``: one call per operator. ``compiled``: dead layers removed, norms and activations fused.
-            ``cudagraph``: the eager kernels without the host.
+            ``onnx``: ONNX Runtime, timed on the CPU of this machine, predicted like ``compiled``. ``cudagraph``: the
+            eager kernels without the host.
         dtype: Precision; ``tf32`` is fp32 storage with TF32 products.
         batch: Examples per call.
         memory_format: Layout of images.
@@ -62,8 +64,9 @@ def parse_target(spec: str, cuda_available: bool, gpu_name: str = "") -> Target:
     options = _options(rest, spec)
     _check_combination(sheet, options, spec)
     runtime = options.get("runtime", sheet.runtime)
-    if here and runtime != "eager":
-        here, reason = False, f"{reason}; runtime {runtime} is predicted, only eager is timed"
+    if here and runtime not in TIMED[sheet.kind]:
+        timed = " and ".join(TIMED[sheet.kind])
+        here, reason = False, f"{reason}; runtime {runtime} is predicted, only {timed} can be timed"
     try:
         return Target(key=_key(sheet, options), device=sheet.key, kind=sheet.kind, runtime=runtime,
                       **{key: value for key, value in options.items() if key != "runtime"},
