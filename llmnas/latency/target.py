@@ -115,7 +115,9 @@ def _options(text: str, spec: str) -> dict[str, Any]:
 
 def _check_combination(sheet: Datasheet, options: dict[str, Any], spec: str) -> None:
     if sheet.kind == "cpu" and (options.get("dtype", "fp32") != "fp32" or options.get("runtime") == "cudagraph"):
-        raise InputError(f"target {spec!r}: a CPU runs fp32, eager or compiled", "leave dtype and cudagraph out")
+        raise InputError(f"target {spec!r}: a CPU runs fp32: eager, compiled or onnx", "leave dtype and cudagraph out")
+    if options.get("runtime") == "onnx" and options.get("memory_format", "contiguous") != "contiguous":
+        raise InputError(f"target {spec!r}: ONNX Runtime lays images out itself", "leave memory_format out")
     if sheet.kind == "gpu" and "threads" in options:
         raise InputError(f"target {spec!r}: threads is an option of CPUs", "leave it out")
 

@@ -79,6 +79,7 @@ def test_compiled_runs_fewer_kernels():
     eager, compiled = kernels(network), kernels(network, "compiled")
     assert len(eager) == network.counts.layers
     assert [kernel.kind for kernel in compiled] == ["conv"] * 4 + ["light", "linear"]
+    assert kernels(network, "onnx") == compiled
 
 
 def test_breakdown_adds_up():
