@@ -27,7 +27,7 @@ from llmnas.evaluate import Rungs
 from llmnas.executors import Executor, Job, LocalExecutor
 from llmnas.front import choose, front
 from llmnas.graph import ArchGraph
-from llmnas.latency import Target, parse_target
+from llmnas.latency import Target, need_runtime, parse_target
 from llmnas.network import Network
 from llmnas.records import (
     Finished,
@@ -299,7 +299,10 @@ class _MainJob:
     def targets(self) -> list[Target]:
         """The targets; the first is judged by."""
         gpus = self.machine["gpus"]
-        return [parse_target(spec, bool(gpus), gpus[0] if gpus else "") for spec in self.settings.target]
+        targets = [parse_target(spec, bool(gpus), gpus[0] if gpus else "") for spec in self.settings.target]
+        for target in targets:
+            need_runtime(target)
+        return targets
 
     @cached_property
     def model(self) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
@@ -13,25 +12,11 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from llmnas.errors import MissingExtra
+from llmnas.errors import ONNX_PACKAGES, need_extra
 from llmnas.network import Shape
 
-PACKAGES: Final = ("onnx", "onnxscript", "onnxruntime")
 INPUT: Final = "images"
 OUTPUT: Final = "logits"
-
-
-def need_onnx(what: str) -> None:
-    """Checks that the extra is installed.
-
-    Args:
-        what: What needs it.
-
-    Raises:
-        MissingExtra: onnx, onnxscript or onnxruntime is not installed.
-    """
-    if not all(map(importlib.util.find_spec, PACKAGES)):
-        raise MissingExtra(what, "onnx")
 
 
 def onnx_program(module: nn.Module, input_shape: Shape, batch: int | None = None) -> torch.onnx.ONNXProgram:
@@ -45,7 +30,7 @@ def onnx_program(module: nn.Module, input_shape: Shape, batch: int | None = None
     Raises:
         MissingExtra: onnx, onnxscript or onnxruntime is not installed.
     """
-    need_onnx("ONNX export")
+    need_extra("ONNX export", "onnx", *ONNX_PACKAGES)
     free = ({0: torch.export.Dim("batch", min=1)},) if batch is None else None
     with quiet_exporters():
         program = torch.onnx.export(module, (example(input_shape, batch or 2),), dynamo=True, external_data=False,

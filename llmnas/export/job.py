@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from llmnas.errors import InputError, LlmnasError
+from llmnas.errors import ONNX_PACKAGES, InputError, LlmnasError, need_extra
 from llmnas.export.source import exported_state, model_source
 from llmnas.graph import ArchGraph
 from llmnas.network import Network
@@ -193,9 +193,9 @@ class _Export:
         Raises:
             MissingExtra: onnx, onnxscript or onnxruntime is not installed.
         """
-        from llmnas.build.onnx import INPUT, need_onnx, onnx_program, save_onnx
+        from llmnas.build.onnx import INPUT, onnx_program, save_onnx
 
-        need_onnx("ONNX export")
+        need_extra("ONNX export", "onnx", *ONNX_PACKAGES)
         import onnxruntime
         import torch
 

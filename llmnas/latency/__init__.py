@@ -13,10 +13,10 @@ from llmnas.latency.estimate import latency, measure_job
 from llmnas.latency.measure import interleaved, measure_cpu, measure_cuda
 from llmnas.latency.metering import EnergyMeasurement, find_meter, measure_energy, meter_network
 from llmnas.latency.meters import Meter, MeterState, NoCounter, available_meters
-from llmnas.latency.target import Target, parse_target
+from llmnas.latency.target import Target, need_runtime, parse_target
 from llmnas.latency.timing import Conditions, Measurement
 
 __all__ = ["Conditions", "Datasheet", "EnergyMeasurement", "EnergyModel", "Measurement", "Meter", "MeterState",
            "NoCounter", "Target", "available_meters", "datasheet", "datasheets", "estimate_energy", "find_meter",
            "fit_energy", "interleaved", "latency", "measure_cpu", "measure_cuda", "measure_energy", "measure_job",
-           "meter_network", "parse_target", "predict"]
+           "meter_network", "need_runtime", "parse_target", "predict"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from llmnas.errors import InputError
 from llmnas.latency.memory import allocated_peak
 from llmnas.latency.state import GpuState, cpu_mhz, gpu_state
-from llmnas.latency.target import Target, parse_target
+from llmnas.latency.target import Target, need_runtime, parse_target
 from llmnas.latency.timing import (
     Conditions,
     Measurement,
@@ -223,12 +223,11 @@ def prepare(network: Network | nn.Module, shape: Shape, target: Target) -> Ready
 
 def _onnx_call(module: nn.Module, shape: Shape, target: Target) -> Callable[[], Any]:
     """Returns a call of the exported module in ONNX Runtime; with one thread it runs in the caller's."""
+    need_runtime(target)
+    import onnxruntime
     import torch
 
-    from llmnas.build.onnx import INPUT, example, need_onnx, onnx_program
-
-    need_onnx("timing in ONNX Runtime")
-    import onnxruntime
+    from llmnas.build.onnx import INPUT, example, onnx_program
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = target.threads, 1

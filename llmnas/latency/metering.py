@@ -40,7 +40,7 @@ class EnergyMeasurement(Frozen):
     """An energy read from a counter, with what it was read under.
 
     Attributes:
-        energy: The median over windows with its interval. The sensor's own error, some 5 %, is not in it.
+        energy: The median over windows with its interval. The sensor's own error is not in it.
         watts: Median power during the calls.
         idle_w: Power of the device before them; not subtracted. None when it was not read.
         meter: ``nvml`` or ``rapl``.

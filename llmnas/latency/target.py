@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from llmnas.errors import InputError, nearest
+from llmnas.errors import ONNX_PACKAGES, InputError, nearest, need_extra
 from llmnas.graph import Frozen
 from llmnas.latency.datasheet import Datasheet, Runtime, datasheet, find, known_names, plain, recognise
 
@@ -75,6 +75,16 @@ def parse_target(spec: str, cuda_available: bool, gpu_name: str = "") -> Target:
         first = fault.errors()[0]
         raise InputError(f"target {spec!r}: {first['loc'][0]}: {first['msg']}, got {first['input']!r}",
                          "example: gpu:t4@batch=32,runtime=eager") from fault
+
+
+def need_runtime(target: Target) -> None:
+    """Checks that a target that is to be timed here can be.
+
+    Raises:
+        MissingExtra: Its runtime is not installed.
+    """
+    if target.measurable and target.runtime == "onnx":
+        need_extra("timing in ONNX Runtime", "onnx", *ONNX_PACKAGES)
 
 
 def _device(name: str, cuda_available: bool, gpu_name: str) -> tuple[Datasheet, bool, str]:

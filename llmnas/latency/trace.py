@@ -33,7 +33,9 @@ _NORMS: Final = frozenset({"native_batch_norm", "_native_batch_norm_legit", "_na
                            "_batch_norm_no_update", "cudnn_batch_norm", "native_layer_norm", "native_group_norm",
                            "_fused_rms_norm"})
 _ACTIVATIONS: Final = frozenset({"relu", "relu_", "silu", "silu_", "gelu", "hardswish", "hardswish_", "sigmoid",
-                                 "sigmoid_", "hardtanh", "hardtanh_", "clamp", "clamp_min", "leaky_relu", "leaky_relu_", "tanh"})
+                                 "sigmoid_", "hardtanh", "hardtanh_", "clamp", "clamp_min", "leaky_relu",
+                                 "leaky_relu_", "tanh"})
+_ELEMENTWISE: Final = frozenset({"relu", "silu", "gelu", "hardswish", "sigmoid", "add", "mul"})
 _FREE: Final = frozenset({"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "scalar_tensor",
                           "_local_scalar_dense", "detach", "lift_fresh", "sym_size", "_reshape_alias", "_unsafe_view"})
 _COPIES: Final = frozenset({"clone", "copy_", "_to_copy", "contiguous"})  # values move, nothing is computed
@@ -116,7 +118,9 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (),
                            kwargs: Mapping[str, Any] | None = None) -> Any:
-        found = func(*args, **(kwargs or {}))
+        found = _same_shape(func, args)
+        if found is None:
+            found = func(*args, **(kwargs or {}))
         if not self.paused and not _is_free(func):
             self._operator(func.overloadpacket.__name__, args, found)
         return found
@@ -175,6 +179,21 @@ def _attention_flops(read: Sequence[Tensor], out: Tensor) -> float:
 
 _WHOLE: Final[dict[Any, Callable[[Sequence[Tensor], Tensor], float]]] = {
     functional.linear: _linear_flops, functional.scaled_dot_product_attention: _attention_flops}
+
+
+def _same_shape(func: Any, args: Sequence[Any]) -> Any:
+    """Returns what the most frequent operators give, made without their rules for shapes; None for the others.
+
+    The rules are Python and take most of the time of a trace; these operators keep the shape of their first input.
+    """
+    name = func.overloadpacket.__name__
+    if name in _NORMS and isinstance(args[0], Tensor):
+        return torch.empty_like(args[0]), args[0], args[0]  # nobody reads the statistics in eval mode
+    if name in _ELEMENTWISE and args[0].is_floating_point():
+        others = [each for each in args[1:] if isinstance(each, Tensor)]
+        if all(each.shape == args[0].shape and each.dtype == args[0].dtype for each in others):
+            return torch.empty_like(args[0])
+    return None
 
 
 _free: dict[Any, bool] = {}

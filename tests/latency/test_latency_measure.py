@@ -204,7 +204,7 @@ def test_onnx_runtime_is_timed(capfd):
 
 def test_missing_onnx_runtime_is_named(monkeypatch):
     """Without the extra the way out is in the error."""
-    monkeypatch.setattr("llmnas.build.onnx.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("llmnas.errors.importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"llmnas\[onnx\]"):
         interleaved([_small()], parse_target("cpu@runtime=onnx", False), .1)
 
