@@ -15,7 +15,7 @@ from llmnas.graph import Frozen
 
 POWERCAP: Final = Path("/sys/class/powercap")
 NVML_WINDOW_S: Final = 10.0  # the sensor of an A100 or H100 samples a quarter of the time (SC'24): seconds even it out
-RAPL_WINDOW_S: Final = 1.0  # updated every millisecond; longer windows did not repeat better
+RAPL_WINDOW_S: Final = 1.0  # the counter moves about every millisecond (from memory)
 
 
 class Meter(Protocol):

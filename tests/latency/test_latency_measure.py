@@ -12,7 +12,16 @@ from nb201_cells import cell_network
 
 from llmnas.build import build
 from llmnas.errors import InputError, MissingExtra
-from llmnas.latency import interleaved, latency, measure_cpu, measure_cuda, measure_job, parse_target, predict
+from llmnas.latency import (
+    interleaved,
+    latency,
+    measure_cpu,
+    measure_cuda,
+    measure_job,
+    need_runtime,
+    parse_target,
+    predict,
+)
 from llmnas.latency.measure import cuda_clock, inference_memory_mb
 from llmnas.latency.timing import Reading, median_interval, spread, time_in_turn
 from llmnas.network import Draft
@@ -205,6 +214,9 @@ def test_onnx_runtime_is_timed(capfd):
 def test_missing_onnx_runtime_is_named(monkeypatch):
     """Without the extra the way out is in the error."""
     monkeypatch.setattr("llmnas.errors.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"llmnas\[onnx\]"):
+        need_runtime(parse_target("cpu@runtime=onnx", False))
+    need_runtime(parse_target("pi5@runtime=onnx", False))  # predicted
     with pytest.raises(MissingExtra, match=r"llmnas\[onnx\]"):
         interleaved([_small()], parse_target("cpu@runtime=onnx", False), .1)
 
