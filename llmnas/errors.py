@@ -6,6 +6,7 @@ systems and wrong usage; `llmnas.cli` turns each into one line on stderr and the
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Final
 
 EXIT_CODES: Final[dict[int, str]] = {
@@ -18,6 +19,7 @@ EXIT_CODES: Final[dict[int, str]] = {
     6: "the run directory is locked, already exists or is incompatible",
     130: "interrupted; everything paid for is saved",
 }
+ONNX_PACKAGES: Final = ("onnx", "onnxscript", "onnxruntime")  # the extra llmnas[onnx]
 
 
 class LlmnasError(Exception):
@@ -72,6 +74,16 @@ class MissingExtra(LlmnasError):
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs an optional dependency that is not installed",
                          f"pip install 'llmnas[{extra}]'")
+
+
+def need_extra(what: str, extra: str, *modules: str) -> None:
+    """Checks that the modules of an extra are installed, without importing them.
+
+    Raises:
+        MissingExtra: One is not.
+    """
+    if not all(map(importlib.util.find_spec, modules)):
+        raise MissingExtra(what, extra)
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -27,7 +27,7 @@ from llmnas.evaluate import Rungs
 from llmnas.executors import Executor, Job, LocalExecutor
 from llmnas.front import choices, choose, contenders, energy_limits, front, settings_on
 from llmnas.graph import ArchGraph
-from llmnas.latency import Target, estimate_energy, named, parse_targets, predict
+from llmnas.latency import Target, estimate_energy, named, need_runtime, parse_targets, predict
 from llmnas.network import Network
 from llmnas.records import (
     Finished,
@@ -301,7 +301,10 @@ class _MainJob:
     def targets(self) -> list[Target]:
         """The targets, of a resumed run those it began with; the first is judged by."""
         gpus = self.machine["gpus"]
-        return parse_targets(self.state.targets or self.settings.target, bool(gpus), gpus[0] if gpus else "")
+        targets = parse_targets(self.state.targets or self.settings.target, bool(gpus), gpus[0] if gpus else "")
+        for target in targets:
+            need_runtime(target)
+        return targets
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -108,7 +108,7 @@ class Energy(Frozen):
         mj: Millijoules per batch.
         low: Lower end of the 90 % interval.
         high: Upper end of the 90 % interval.
-        device: Key of the target.
+        device: Key of the target's device.
         batch: Batch size.
         runtime: eager, compiled …
         source: ``measured`` by a counter, ``calibrated`` on measured networks, or ``prior``: power times latency.

@@ -190,13 +190,17 @@ def devices_list(as_json: AsJson = False) -> None:
     """List the devices whose latency can be predicted."""
     from llmnas.latency import datasheets
 
-    rows = [{"key": sheet.key, "name": sheet.name, "kind": sheet.kind, "aliases": list(sheet.aliases)}
-            for sheet in datasheets().values()]
+    sheets = datasheets().values()
     if as_json:
-        print_json({"schema": "llmnas.devices/1", "devices": rows})
+        print_json({"schema": "llmnas.devices/1", "devices": [
+            {"key": sheet.key, "name": sheet.name, "kind": sheet.kind, "aliases": list(sheet.aliases)}
+            for sheet in sheets]})
         return
-    for row in rows:
-        typer.echo(f"{row['key']:24} {row['kind']:4} {row['name']}  {', '.join(row['aliases'])}")
+    for kind, title in (("gpu", "GPUs"), ("cpu", "CPUs")):
+        typer.echo(f"{title:24} {'':44} other names")
+        for sheet in sheets:
+            if sheet.kind == kind:
+                typer.echo(f"  {sheet.key:22} {sheet.name:44} {', '.join(sheet.aliases)}".rstrip())
 
 
 def score(

@@ -25,7 +25,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check torch, devices, extras, disk and the language model; every problem comes with its fix."""
-    checks = [*_machine(), *_extras(), _disk(), *_model(llm, base_url)]
+    checks = [*_machine(), *_extras(), *_meters(), _disk(), *_model(llm, base_url)]
     if as_json:
         print_json({"schema": "llmnas.doctor/1", "checks": checks})
     else:
@@ -56,10 +56,17 @@ def _machine() -> list[dict[str, Any]]:
 
 
 def _extras() -> list[dict[str, Any]]:
-    extras = {"local": "xllamacpp", "onnx": "onnxscript", "ray": "ray"}
+    extras = {"energy": "pynvml", "local": "xllamacpp", "onnx": "onnxscript", "ray": "ray"}
     return [_check(f"extra {extra}", find_spec(module) is not None,
                    "installed" if find_spec(module) else f"{module} is not installed",
                    f"pip install 'llmnas[{extra}]'", optional=True) for extra, module in extras.items()]
+
+
+def _meters() -> list[dict[str, Any]]:
+    from llmnas.latency import available_meters
+
+    return [_check(f"energy of the {meter.kind}", meter.available, meter.says, "energy is estimated without a counter",
+                   optional=True) for meter in available_meters()]
 
 
 def _disk() -> dict[str, Any]:

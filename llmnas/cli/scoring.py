@@ -8,7 +8,7 @@ from typing import Any
 from llmnas.errors import InputError, LlmnasError
 from llmnas.executors import Job, LocalExecutor
 from llmnas.graph import ArchGraph
-from llmnas.latency import parse_target, predict
+from llmnas.latency import need_runtime, parse_target, predict
 from llmnas.network import Network
 from llmnas.proxies import PROXIES
 from llmnas.records import Latency
@@ -45,6 +45,7 @@ def _measure(executor: LocalExecutor, rows: list[dict[str, Any]], networks: list
     gpus = (probe.result or {}).get("gpus", [])
     for spec in targets:
         target = parse_target(spec, bool(gpus), gpus[0] if gpus else "")
+        need_runtime(target)
         if target.measurable:
             payload = {"networks": [n.to_data() for n in networks], "target": target.model_dump(mode="json")}
             outcome = executor.submit(Job(kind="measure", payload=payload)).future.result()

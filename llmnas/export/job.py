@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import logging
 import shutil
 import tempfile
 import types
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from llmnas.errors import InputError, LlmnasError, MissingExtra
+from llmnas.errors import ONNX_PACKAGES, InputError, LlmnasError, need_extra
 from llmnas.export.source import exported_state, model_source
 from llmnas.graph import ArchGraph
 from llmnas.network import Network
@@ -181,9 +177,12 @@ class _Export:
         """Writes ``model.pt2`` with a free batch size; returns its difference to the network."""
         import torch
 
+        from llmnas.build.onnx import example, quiet_exporters
+
         batch = torch.export.Dim("batch", min=1)
-        with _quiet():
-            program = torch.export.export(self._twin(), (self._input(2),), dynamic_shapes=({0: batch},))
+        with quiet_exporters():
+            program = torch.export.export(self._twin(), (example(self.network.input_shape, 2),),
+                                          dynamic_shapes=({0: batch},))
             torch.export.save(program, folder / "model.pt2", extra_files={"meta.json": json.dumps(self.meta)})
             model = torch.export.load(folder / "model.pt2").module()
         return self._compared("pt2", model)
@@ -194,22 +193,19 @@ class _Export:
         Raises:
             MissingExtra: onnx, onnxscript or onnxruntime is not installed.
         """
-        if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")):
-            raise MissingExtra("ONNX export", "onnx")
+        from llmnas.build.onnx import INPUT, onnx_program, save_onnx
+
+        need_extra("ONNX export", "onnx", *ONNX_PACKAGES)
         import onnxruntime
         import torch
 
         path = folder / "model.onnx"
-        with _quiet():
-            program = torch.onnx.export(self._twin(), (self._input(2),), dynamo=True, external_data=False,
-                                        input_names=["images"], output_names=["logits"], verbose=False,
-                                        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
-            assert program is not None
-            program.model.metadata_props.update({f"llmnas.{key}": value if isinstance(value, str) else json.dumps(value)
-                                                 for key, value in self.meta.items()})
-            program.save(path, external_data=False)
+        program = onnx_program(self._twin(), self.network.input_shape)
+        program.model.metadata_props.update({f"llmnas.{key}": value if isinstance(value, str) else json.dumps(value)
+                                             for key, value in self.meta.items()})
+        save_onnx(program, path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return self._compared("onnx", lambda x: torch.from_numpy(session.run(None, {"images": x.numpy()})[0]))
+        return self._compared("onnx", lambda x: torch.from_numpy(session.run(None, {INPUT: x.numpy()})[0]))
 
     def _source(self) -> str:
         import torch
@@ -227,18 +223,15 @@ class _Export:
         model.load_state_dict(exported_state(self.network, self.net.state_dict()))
         return model.eval()
 
-    def _input(self, batch: int) -> Tensor:
-        import torch
-
-        return torch.randn(batch, *self.network.input_shape, generator=torch.Generator().manual_seed(batch))
-
     def _compared(self, kind: str, model: Callable[[Tensor], Tensor]) -> float:
         """Returns the largest absolute difference of logits over several batch sizes."""
         import torch
 
+        from llmnas.build.onnx import example
+
         worst = 0.0
         for batch in _BATCHES:
-            x = self._input(batch)
+            x = example(self.network.input_shape, batch)
             with torch.inference_mode():
                 expected, found = self.net(x), model(x)
             if found.shape != expected.shape:
@@ -258,17 +251,3 @@ def _executed(source: str, path: Path) -> Any:
     module.__file__ = str(path)
     exec(compile(source, str(path), "exec"), module.__dict__)
     return module
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides what the exporters say about their own insides."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

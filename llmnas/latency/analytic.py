@@ -12,13 +12,13 @@ depth-wise convolutions are ordered badly (.47 to .75 for FBNet on Xeons).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import exp, sqrt
 from typing import Final
 
 from llmnas.latency.datasheet import Datasheet, datasheet
 from llmnas.latency.features import Costs
-from llmnas.latency.kernels import Kernel, KernelClass, kernels
+from llmnas.latency.kernels import BUILT, Kernel, KernelClass, kernels
 from llmnas.latency.launches import COMPILED_HOST, GRAPH, PRESENT, PRESENT_CPU, Host, launch_us
 from llmnas.latency.target import Target
 from llmnas.network import Network
@@ -54,10 +54,14 @@ def predict(network: Network, target: Target, host: Host | None = None) -> Laten
     Returns:
         Milliseconds per batch, ``source="analytic"``. Constrain by rank rather than by these milliseconds.
     """
+    return predict_calls(kernels(network, target.runtime), target, host)
+
+
+def predict_calls(calls: Sequence[Kernel], target: Target, host: Host | None = None) -> Latency:
+    """Returns the expected latency of operator calls, as `predict` does for those of a network."""
     prior = costs(target, host)
-    parts = kernels(network, target.runtime)
-    ms = prior.start_ms + sum(prior.expected(kernel) for kernel in parts)
-    waiting = sum(prior.waiting(kernel) for kernel in parts)
+    ms = prior.start_ms + sum(prior.expected(kernel) for kernel in calls)
+    waiting = sum(prior.waiting(kernel) for kernel in calls)
     spread = exp(Z90 * deviation(target, host, waiting / ms, (ms - prior.start_ms - waiting) / ms))
     return Latency(ms=ms, low=ms / spread, high=ms * spread, device=target.key, batch=target.batch,
                    runtime=target.runtime, source="analytic")
@@ -155,7 +159,7 @@ def _bandwidth(kind: KernelClass, sheet: Datasheet) -> float:
 
 
 def _host(target: Target) -> Host:
-    if target.runtime in {"compiled", "exported"}:
+    if target.runtime in BUILT:
         return COMPILED_HOST
     if target.runtime == "cudagraph":
         return GRAPH

@@ -13,7 +13,8 @@ from pydantic import Field, ValidationError
 from llmnas.errors import InputError, nearest
 from llmnas.graph import Frozen
 
-Runtime = Literal["eager", "compiled", "exported", "cudagraph"]
+Runtime = Literal["eager", "compiled", "exported", "cudagraph", "onnx"]
+VARIANTS: Final = frozenset({"ti", "super", "laptop", "mobile", "with", "d", "ada"})  # other chips of a like name
 FOLDER: Final = Path(__file__).parent / "devices"
 
 
@@ -48,6 +49,8 @@ class Datasheet(Frozen):
         sms: Streaming multiprocessors.
         l2_mb: Second-level cache in MB.
         tdp_w: Power limit in W.
+        inference_w: Median power at inference, in W; of which networks, says its source.
+        inference_w_sigma: Standard deviation of the logarithm of that power, other kinds of networks included.
         achieved_bandwidth: Fraction of the bandwidth that large kernels reach.
         achieved_linear: Fraction of the fp32 peak that large matrix products reach.
         achieved_conv: Fraction of the fp32 peak that the median 3x3 convolution reaches.
@@ -69,6 +72,8 @@ class Datasheet(Frozen):
     sms: Sourced | None = None
     l2_mb: Sourced | None = None
     tdp_w: Sourced | None = None
+    inference_w: Sourced | None = None
+    inference_w_sigma: Sourced | None = None
     achieved_bandwidth: Sourced | None = None
     achieved_linear: Sourced | None = None
     achieved_conv: Sourced | None = None
@@ -142,9 +147,14 @@ def known_names() -> list[str]:
 def recognise(reported: str) -> Datasheet | None:
     """Returns the GPU that a driver reports under this name, such as ``NVIDIA GeForce RTX 4090``; None if unknown.
 
-    The longest known name within the reported one wins, so that an A100 80GB is not taken for an A100.
+    The longest known name within the reported one wins, so that an A100 80GB is not taken for an A100. A name that
+    goes on with *Ti*, *Super*, *Laptop* … is another chip.
     """
     words = f"_{plain(reported)}_"
-    found = [(len(name), sheet) for sheet in datasheets().values() if sheet.kind == "gpu"
+    found = [(name, sheet) for sheet in datasheets().values() if sheet.kind == "gpu"
              for name in sheet.names if f"_{name}_" in words]
-    return max(found, key=lambda pair: pair[0])[1] if found else None
+    if not found:
+        return None
+    name, sheet = max(found, key=lambda pair: len(pair[0]))
+    after = words.partition(f"_{name}_")[2].partition("_")[0]
+    return None if after in VARIANTS else sheet

@@ -30,8 +30,10 @@ EXPORTED: Final = Execution("unused", True)
 COMPILED: Final = Execution("dead", True)
 EXECUTIONS: Final = (EAGER, EXPORTED, COMPILED)
 RUNS: Final[dict[Runtime, Execution]] = {"eager": EAGER, "cudagraph": EAGER, "exported": EXPORTED,
-                                         "compiled": COMPILED}
+                                         "compiled": COMPILED, "onnx": COMPILED}
 """What each runtime is believed to execute."""
+BUILT: Final = frozenset(runtime for runtime, execution in RUNS.items() if execution.fused)
+"""Runtimes that rewrite the network before they run it."""
 ACTIVATIONS: Final = frozenset({"relu", "silu", "gelu", "hswish", "sigmoid"})
 _CLASSES: Final[dict[str, KernelClass]] = {"linear": "linear", "norm": "norm", "max_pool": "pool", "avg_pool": "pool"}
 

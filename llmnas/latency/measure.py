@@ -8,10 +8,13 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from llmnas.errors import InputError
-from llmnas.latency.target import Target, parse_target
+from llmnas.latency.memory import allocated_peak
+from llmnas.latency.state import GpuState, cpu_mhz, gpu_state
+from llmnas.latency.target import Target, need_runtime, parse_target
 from llmnas.latency.timing import (
     Conditions,
     Measurement,
@@ -26,7 +29,6 @@ from llmnas.network import BYTES, Network, Shape
 from llmnas.records import Latency
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -114,24 +116,25 @@ def _measure(networks: Sequence[Network | nn.Module], shapes: Sequence[Shape], t
     if target.memory_format == "channels_last" and any(len(shape) != 3 for shape in shapes):
         raise InputError("channels_last needs images of shape (C, H, W), got " + str(list(shapes)),
                          "use memory_format=contiguous")
-    with _settings(target), torch.inference_mode():
+    with settings(target), torch.inference_mode():
         conditions = _conditions(target)
-        ready = [_prepare(network, shape, target) for network, shape in zip(networks, shapes, strict=True)]
-        memory = [_memory(network, call, target) for network, call in zip(networks, ready, strict=True)]
+        ready = [prepare(network, shape, target) for network, shape in zip(networks, shapes, strict=True)]
+        memory = [_memory(network, each, target) for network, each in zip(networks, ready, strict=True)]
         clock = cuda_clock() if target.kind == "gpu" else cpu_clock(target.threads)
-        calls = [_timed(clock, call) for call in ready]
+        calls = [_timed(clock, each.call) for each in ready]
         done = time_in_turn(calls, budget_s, CUDA_WARMUPS if target.kind == "gpu" else CPU_WARMUPS, expired)
-    source: Literal["counted", "allocated"] = "allocated" if target.kind == "gpu" else "counted"
-    return [_summary(series, target, conditions, size, source) for series, size in zip(done, memory, strict=True)]
+    return [_summary(series, target, conditions, found) for series, found in zip(done, memory, strict=True)]
 
 
-def _summary(series: Series, target: Target, conditions: Conditions, memory_mb: float | None,
-             source: Literal["counted", "allocated"]) -> Measurement | None:
+Memory = tuple[float | None, Literal["counted", "allocated"] | None]
+
+
+def _summary(series: Series, target: Target, conditions: Conditions, memory: Memory) -> Measurement | None:
     def record(ms: float, low: float, high: float, runs: int) -> Latency:
         return Latency(ms=ms, low=low, high=high, device=target.key, batch=target.batch, runtime=target.runtime,
                        source="measured", n=runs)
 
-    return summarise(series, record, memory_mb, None if memory_mb is None else source, conditions)
+    return summarise(series, record, *memory, conditions)
 
 
 def _first(measured: list[Measurement | None]) -> Measurement:
@@ -182,13 +185,32 @@ def cuda_clock(cuda: Any = None) -> Callable[[Callable[[], Any]], Reading]:
     return clock
 
 
-def _prepare(network: Network | nn.Module, shape: Shape, target: Target) -> Callable[[], torch.Tensor]:
-    """Returns a call of one forward pass on random input of shape (batch, *shape)."""
+class Ready(NamedTuple):
+    """A network that can be run.
+
+    Attributes:
+        call: One forward pass.
+        resident: Bytes of weights, statistics and input, which are there before the call; None when a runtime other
+            than torch holds them.
+    """
+
+    call: Callable[[], Any]
+    resident: int | None
+
+
+def prepare(network: Network | nn.Module, shape: Shape, target: Target) -> Ready:
+    """Returns the network ready to run on random input, where and how the target says.
+
+    Raises:
+        MissingExtra: The target's runtime is not installed.
+    """
     import torch
 
     from llmnas.build import build
 
     module = build(network, seed=0) if isinstance(network, Network) else copy.deepcopy(network)
+    if target.runtime == "onnx":
+        return Ready(_onnx_call(module.eval(), shape, target), None)
     device = "cuda" if target.kind == "gpu" else "cpu"
     dtype = torch.float16 if target.dtype == "fp16" else torch.float32
     module = module.eval().to(device=device, dtype=dtype)
@@ -196,19 +218,42 @@ def _prepare(network: Network | nn.Module, shape: Shape, target: Target) -> Call
     if target.memory_format == "channels_last":
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         x = x.to(memory_format=torch.channels_last)
-    return lambda: cast("torch.Tensor", module(x))
+    return Ready(lambda: module(x), sum(each.nbytes for each in (*module.parameters(), *module.buffers(), x)))
 
 
-def _memory(network: Network | nn.Module, call: Callable[[], Any], target: Target) -> float | None:
-    """Returns the peak memory of inference in MB: allocated on the GPU, counted on the CPU; None if it has no count."""
+def _onnx_call(module: nn.Module, shape: Shape, target: Target) -> Callable[[], Any]:
+    """Returns a call of the exported module in ONNX Runtime; with one thread it runs in the caller's."""
+    need_runtime(target)
+    import onnxruntime
+    import torch
+
+    from llmnas.build.onnx import INPUT, example, onnx_program
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = target.threads, 1
+    options.log_severity_level = 3
+    with torch.inference_mode(False):
+        program = onnx_program(module, shape, target.batch)
+        x = example(shape, target.batch).numpy()
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), options,
+                                           providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {INPUT: x})
+
+
+def _memory(network: Network | nn.Module, ready: Ready, target: Target) -> Memory:
+    """Returns the peak memory of inference in MB and how it was found; None if it was not."""
+    ready.call()
     if target.kind == "gpu":
         import torch
 
         torch.cuda.reset_peak_memory_stats()
-        call()
+        ready.call()
         torch.cuda.synchronize()
-        return float(torch.cuda.max_memory_allocated()) / 2**20
-    return inference_memory_mb(network, target.batch) if isinstance(network, Network) else None
+        return float(torch.cuda.max_memory_allocated()) / 2**20, "allocated"
+    peak = None if ready.resident is None else allocated_peak(ready.call)
+    if peak is not None and ready.resident is not None:
+        return (ready.resident + peak) / 2**20, "allocated"
+    return (inference_memory_mb(network, target.batch), "counted") if isinstance(network, Network) else (None, None)
 
 
 def inference_memory_mb(network: Network, batch: int = 1) -> float:
@@ -218,7 +263,7 @@ def inference_memory_mb(network: Network, batch: int = 1) -> float:
 
 
 @contextmanager
-def _settings(target: Target) -> Iterator[None]:
+def settings(target: Target) -> Iterator[None]:
     """Sets threads, the search for the fastest convolution and TF32 as the target has them, and puts them back."""
     import torch
 
@@ -236,13 +281,31 @@ def _settings(target: Target) -> Iterator[None]:
         backends.cudnn.benchmark, backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32 = before[1:]
 
 
+def cuda_uuid() -> str | None:
+    """Returns what NVML calls the CUDA device in use; None when torch does not tell."""
+    import torch
+
+    found = getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", None)
+    return f"GPU-{found}" if found else None
+
+
 def _conditions(target: Target) -> Conditions:
     import torch
 
     gpu = target.kind == "gpu"
     clock: Literal["thread_time", "perf_counter", "cuda"] = (
         "cuda" if gpu else "thread_time" if target.threads == 1 else "perf_counter")
+    state = gpu_state(cuda_uuid()) if gpu else GpuState()
     return Conditions(device_name=torch.cuda.get_device_name() if gpu else platform.processor() or platform.machine(),
-                      clock=clock, threads=torch.get_num_threads(), cores=os.cpu_count() or 1,
-                      load_average=load_average(), torch=torch.__version__, dtype=target.dtype,
-                      memory_format=target.memory_format)
+                      clock=clock, threads=target.threads if target.runtime == "onnx" else torch.get_num_threads(),
+                      cores=os.cpu_count() or 1, load_average=load_average(), torch=torch.__version__,
+                      dtype=target.dtype, memory_format=target.memory_format, runtime=target.runtime,
+                      runtime_version=_version(target), cpu_mhz=cpu_mhz(), gpu_mhz=state.mhz,
+                      gpu_memory_mhz=state.memory_mhz, gpu_celsius=state.celsius, gpu_limit_w=state.limit_w)
+
+
+def _version(target: Target) -> str | None:
+    try:
+        return version("onnxruntime" if target.runtime == "onnx" else "torch")
+    except PackageNotFoundError:
+        return None

@@ -33,7 +33,7 @@ RESIDUAL: Final = 15
 
 BELIEFS: Final[dict[Runtime | None, tuple[float, float, float]]] = {
     "eager": (.94, .04, .02), "cudagraph": (.94, .04, .02), "exported": (.04, .87, .09), "compiled": (.04, .16, .8),
-    None: (1 / 3, 1 / 3, 1 / 3)}
+    "onnx": (.04, .16, .8), None: (1 / 3, 1 / 3, 1 / 3)}
 """How much each of `EXECUTIONS` is believed before any sample, by runtime; None: the runtime is not known."""
 
 OUTSIDE: Final = .3

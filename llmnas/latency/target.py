@@ -7,11 +7,12 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from llmnas.errors import InputError, nearest
+from llmnas.errors import ONNX_PACKAGES, InputError, nearest, need_extra
 from llmnas.graph import Frozen
 from llmnas.latency.datasheet import Datasheet, Runtime, datasheet, find, known_names, plain, recognise
 
 DEFAULT_GPU: Final = "t4"
+TIMED: Final = {"cpu": ("eager", "onnx"), "gpu": ("eager",)}  # runtimes that can be timed here
 OPTIONS: Final = ("batch", "runtime", "dtype", "memory_format", "threads")
 
 
@@ -25,7 +26,8 @@ class Target(Frozen):
         device: Key of the datasheet.
         kind: ``cpu`` or ``gpu``.
         runtime: ``eager``: one call per operator. ``compiled``: dead layers removed, norms and activations fused.
-            ``exported``: likewise, but what zeros feed still runs. ``cudagraph``: the eager kernels without the host.
+            ``exported``: likewise, but what zeros feed still runs. ``onnx``: ONNX Runtime, timed on the CPU of this
+            machine, predicted like ``compiled``. ``cudagraph``: the eager kernels without the host.
         dtype: Precision; ``tf32`` is fp32 storage with TF32 products.
         batch: Examples per call.
         memory_format: Layout of images.
@@ -68,8 +70,9 @@ def parse_target(spec: str, cuda_available: bool, gpu_name: str = "") -> Target:
     options = _options(rest, spec)
     _check_combination(sheet, options, spec)
     runtime = options.get("runtime", sheet.runtime)
-    if here and runtime != "eager":
-        here, reason = False, f"{reason}; runtime {runtime} is predicted, only eager is timed"
+    if here and runtime not in TIMED[sheet.kind]:
+        timed = " and ".join(TIMED[sheet.kind])
+        here, reason = False, f"{reason}; runtime {runtime} is predicted, only {timed} can be timed"
     try:
         return Target(key=_key(sheet, options), device=sheet.key, kind=sheet.kind, runtime=runtime,
                       **{key: value for key, value in options.items() if key != "runtime"},
@@ -128,6 +131,16 @@ def _canonical(name: str) -> str:
         return name
 
 
+def need_runtime(target: Target) -> None:
+    """Checks that a target that is to be timed here can be.
+
+    Raises:
+        MissingExtra: Its runtime is not installed.
+    """
+    if target.measurable and target.runtime == "onnx":
+        need_extra("timing in ONNX Runtime", "onnx", *ONNX_PACKAGES)
+
+
 def _device(name: str, cuda_available: bool, gpu_name: str) -> tuple[Datasheet, bool, str]:
     """Returns the datasheet, whether it is this machine, and why."""
     if plain(name) == "cpu":
@@ -166,7 +179,9 @@ def _options(text: str, spec: str) -> dict[str, Any]:
 
 def _check_combination(sheet: Datasheet, options: dict[str, Any], spec: str) -> None:
     if sheet.kind == "cpu" and (options.get("dtype", "fp32") != "fp32" or options.get("runtime") == "cudagraph"):
-        raise InputError(f"target {spec!r}: a CPU runs fp32, eager or compiled", "leave dtype and cudagraph out")
+        raise InputError(f"target {spec!r}: a CPU runs fp32: eager, compiled or onnx", "leave dtype and cudagraph out")
+    if options.get("runtime") == "onnx" and options.get("memory_format", "contiguous") != "contiguous":
+        raise InputError(f"target {spec!r}: ONNX Runtime lays images out itself", "leave memory_format out")
     if sheet.kind == "gpu" and "threads" in options:
         raise InputError(f"target {spec!r}: threads is an option of CPUs", "leave it out")
 

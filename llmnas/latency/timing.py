@@ -53,6 +53,13 @@ class Conditions(Frozen):
         torch: Its version.
         dtype: Precision.
         memory_format: Layout.
+        runtime: What ran the network: ``eager`` (torch) or ``onnx`` (ONNX Runtime).
+        runtime_version: Its version; None in records from before it was kept.
+        cpu_mhz: Clock of the CPU at the start; virtual machines tell a constant.
+        gpu_mhz: Clock of the GPU's multiprocessors at the start.
+        gpu_memory_mhz: Clock of its memory.
+        gpu_celsius: Its temperature.
+        gpu_limit_w: Its power limit.
     """
 
     device_name: str
@@ -63,6 +70,13 @@ class Conditions(Frozen):
     torch: str
     dtype: str
     memory_format: str
+    runtime: str = "eager"
+    runtime_version: str | None = None
+    cpu_mhz: float | None = None
+    gpu_mhz: float | None = None
+    gpu_memory_mhz: float | None = None
+    gpu_celsius: float | None = None
+    gpu_limit_w: float | None = None
 
 
 class Measurement(Frozen):
@@ -79,7 +93,8 @@ class Measurement(Frozen):
         device_ms: Median of the time on the device alone; far below p50 for a network that waits for the host. None
             on CPUs.
         memory_mb: Peak of weights and activations, in MB of 2**20 bytes.
-        memory_source: ``counted`` from the network (runtime buffers not included) or ``allocated`` on the device.
+        memory_source: ``allocated`` as the device's allocator saw it, or ``counted`` from the network, which knows
+            nothing of workspaces.
         conditions: What it was made under.
     """
 

@@ -246,7 +246,7 @@ def test_onnx_takes_any_batch(tmp_path, capfd, name):
 
 def test_missing_extra_is_named_and_loses_nothing(tmp_path, monkeypatch):
     """Without the extra, ONNX is a problem that names it; a file of an earlier export does not stay."""
-    monkeypatch.setattr(job.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("llmnas.errors.importlib.util.find_spec", lambda name: None)
     (tmp_path / "model.onnx").write_text("old")
     result = export_job(payload("open", tmp_path, None, ["onnx", "torch"]))
     assert "llmnas[onnx]" in result["problems"]["onnx"]

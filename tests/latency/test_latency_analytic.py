@@ -12,8 +12,8 @@ from scipy.stats import spearmanr
 
 from llmnas.latency import parse_target, predict
 from llmnas.latency.analytic import breakdown
-from llmnas.latency.launches import TORCH_2020
 from llmnas.latency.kernels import kernels
+from llmnas.latency.launches import TORCH_2020
 from llmnas.network import Draft
 
 T4 = parse_target("t4", False)
@@ -80,6 +80,7 @@ def test_compiled_runs_fewer_kernels():
     eager, compiled = kernels(network), kernels(network, "compiled")
     assert len(eager) == network.counts.layers
     assert [kernel.kind for kernel in compiled] == ["conv"] * 4 + ["light", "linear"]
+    assert kernels(network, "onnx") == compiled
 
 
 def test_breakdown_adds_up():

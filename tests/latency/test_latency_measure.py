@@ -1,6 +1,9 @@
 """Timing: the loop and its statistics with a fake clock, then real runs without looking at their speed."""
 
 import json
+from importlib.metadata import version
+from importlib.util import find_spec
+from statistics import median
 from types import SimpleNamespace
 
 import pytest
@@ -8,12 +11,22 @@ import torch
 from nb201_cells import cell_network
 
 from llmnas.build import build
-from llmnas.errors import InputError
-from llmnas.latency import interleaved, latency, measure_cpu, measure_cuda, measure_job, parse_target, predict
+from llmnas.errors import InputError, MissingExtra
+from llmnas.latency import (
+    interleaved,
+    latency,
+    measure_cpu,
+    measure_cuda,
+    measure_job,
+    need_runtime,
+    parse_target,
+    predict,
+)
 from llmnas.latency.measure import cuda_clock, inference_memory_mb
 from llmnas.latency.timing import Reading, median_interval, spread, time_in_turn
 from llmnas.network import Draft
 from llmnas.records import Latency
+from llmnas.space import list_spaces, load_space
 
 CPU = parse_target("cpu", False)
 
@@ -117,7 +130,9 @@ def test_cpu_measurement_says_how_it_was_made():
     assert 0 < found.latency.low < found.latency.ms < found.latency.high
     assert found.p10 <= found.p50 <= found.p90
     assert (found.conditions.threads, found.conditions.clock) == (1, "thread_time")
-    assert found.memory_source == "counted"
+    assert found.memory_source == "allocated"
+    assert (found.conditions.runtime, found.conditions.runtime_version) == ("eager", version("torch"))
+    assert (found.conditions.gpu_mhz, found.conditions.gpu_limit_w) == (None, None)
     assert torch.get_num_threads() == before
     assert not torch.is_inference_mode_enabled()
 
@@ -132,7 +147,7 @@ def test_bigger_network_takes_longer():
 def test_modules_sequences_and_layouts():
     """A module is timed on a copy, sequences work, channels_last is for images only."""
     module = build(_small(), seed=0).train()
-    assert measure_cpu(module, (3, 8, 8), 1, "channels_last", budget_s=.05).memory_mb is None
+    assert measure_cpu(module, (3, 8, 8), 1, "channels_last", budget_s=.05).memory_source == "allocated"
     assert module.training
     assert all(parameter.is_contiguous() for parameter in module.parameters())
     assert measure_cpu(_small((2, 16)), (2, 16), budget_s=.05).conditions.memory_format == "contiguous"
@@ -147,6 +162,63 @@ def test_memory_grows_with_the_batch():
     one, two, three = (inference_memory_mb(network, batch) for batch in (1, 2, 3))
     assert one == network.counts.memory_mb
     assert three - two == pytest.approx(two - one)
+
+
+def test_allocated_memory_of_one_layer_by_hand(capfd):
+    """Weights, input and output of a linear layer, and nothing is said about it."""
+    network = Draft((256,))
+    network.linear(-1, 1000)
+    found = measure_cpu(network.finish(), (256,), batch=4, budget_s=.05)
+    assert found.memory_mb == pytest.approx(4 * (257 * 1000 + 4 * 256 + 4 * 1000) / 2**20, rel=.01)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_allocated_memory_holds_the_count(batch):
+    """What the allocator saw covers what was counted; workspaces of convolutions come on top, up to three times."""
+    ratios = []
+    for name in list_spaces():
+        space = load_space(name)
+        for graph in space.prior()[:3]:
+            network = space.network(graph)
+            found = measure_cpu(network, network.input_shape, batch, budget_s=.01)
+            ratios.append(found.memory_mb / inference_memory_mb(network, batch))
+    assert min(ratios) >= .99
+    assert median(ratios) < 1.5
+    assert max(ratios) < 4
+
+
+def test_without_records_memory_is_counted(monkeypatch):
+    """A torch that does not hand out what it allocated leaves the count, and nothing for a module."""
+    monkeypatch.setattr("llmnas.latency.measure.allocated_peak", lambda call: None)
+    network = _small()
+    found = measure_cpu(network, (3, 8, 8), budget_s=.05)
+    assert (found.memory_source, found.memory_mb) == ("counted", network.counts.memory_mb)
+    assert measure_cpu(build(network, seed=0), (3, 8, 8), budget_s=.05).memory_mb is None
+
+
+@pytest.mark.skipif(not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))),
+                    reason="the extra llmnas[onnx] is not installed")
+def test_onnx_runtime_is_timed(capfd):
+    """The exported network is timed in ONNX Runtime, in this thread, and the record says so."""
+    target = parse_target("cpu@runtime=onnx,batch=2", False)
+    found = interleaved([_small()], target, .2)[0]
+    assert found.latency.runtime == "onnx"
+    assert found.latency.ms > 0
+    assert found.conditions.clock == "thread_time"
+    assert (found.conditions.runtime, found.conditions.runtime_version) == ("onnx", version("onnxruntime"))
+    assert found.memory_source == "counted"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_missing_onnx_runtime_is_named(monkeypatch):
+    """Without the extra the way out is in the error."""
+    monkeypatch.setattr("llmnas.errors.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"llmnas\[onnx\]"):
+        need_runtime(parse_target("cpu@runtime=onnx", False))
+    need_runtime(parse_target("pi5@runtime=onnx", False))  # predicted
+    with pytest.raises(MissingExtra, match=r"llmnas\[onnx\]"):
+        interleaved([_small()], parse_target("cpu@runtime=onnx", False), .1)
 
 
 def test_latency_measures_here_and_predicts_elsewhere():

@@ -23,7 +23,7 @@ def test_importing_and_predicting_need_no_torch():
 def test_every_device_has_sources_and_unique_names():
     """Every shipped device loads, has a rate, a source for every number, and no name twice."""
     names = [name for sheet in datasheets().values() for name in sheet.names]
-    assert len(datasheets()) >= 27
+    assert len(datasheets()) >= 45
     assert len(set(names)) == len(names)
     for path in FOLDER.glob("*.json"):
         numbers = [value for key, value in json.loads(path.read_text()).items()
@@ -71,10 +71,20 @@ def test_cpu_and_gpu_of_this_machine():
 
 @pytest.mark.parametrize(("reported", "device"), [
     ("NVIDIA A100-SXM4-40GB", "a100_40g"), ("NVIDIA A100 80GB PCIe", "a100_80g_pcie"), ("Tesla T4", "t4"),
-    ("NVIDIA H100 PCIe", "h100_pcie"), ("NVIDIA H100 80GB HBM3", "h100_sxm"), ("NVIDIA TITAN RTX", "titan_rtx")])
+    ("NVIDIA H100 PCIe", "h100_pcie"), ("NVIDIA H100 80GB HBM3", "h100_sxm"), ("NVIDIA TITAN RTX", "titan_rtx"),
+    ("NVIDIA A10G", "a10g"), ("NVIDIA GeForce RTX 2080", "rtx_2080"), ("NVIDIA GeForce RTX 2080 Ti", "rtx_2080_ti"),
+    ("Quadro RTX 6000", "quadro_rtx_6000")])
 def test_driver_names_are_recognised(reported, device):
     """What drivers report finds the most specific device."""
     assert recognise(reported).key == device
+
+
+@pytest.mark.parametrize("reported", [
+    "NVIDIA GeForce RTX 3080 Ti", "NVIDIA GeForce RTX 4070 SUPER", "NVIDIA GeForce RTX 4090 Laptop GPU",
+    "NVIDIA GeForce RTX 4090 D", "NVIDIA GeForce RTX 2080 with Max-Q Design", "NVIDIA RTX 6000 Ada Generation"])
+def test_another_chip_of_a_like_name_is_not_taken_for_it(reported):
+    """A name that goes on is another chip, with other figures."""
+    assert recognise(reported) is None
 
 
 def test_options_become_part_of_the_key():
@@ -86,10 +96,20 @@ def test_options_become_part_of_the_key():
 
 
 def test_compiled_is_predicted_even_here():
-    """Only eager runs are timed, and the reason says so."""
+    """What cannot be timed here is predicted, and the reason says so."""
     target = parse_target("cpu@runtime=compiled", False)
     assert not target.measurable
-    assert "only eager is timed" in target.reason
+    assert "only eager and onnx can be timed" in target.reason
+    assert not parse_target("gpu@runtime=onnx", True, "Tesla T4").measurable
+
+
+def test_onnx_is_timed_on_the_cpu_and_predicted_elsewhere():
+    """ONNX Runtime is a runtime of its own in the key; it lays images out itself."""
+    target = parse_target("cpu@runtime=onnx", False)
+    assert (target.key, target.runtime, target.measurable) == ("cpu@runtime=onnx", "onnx", True)
+    assert not parse_target("pi5@runtime=onnx", False).measurable
+    with pytest.raises(InputError, match="lays images out itself"):
+        parse_target("cpu@runtime=onnx,memory_format=channels_last", False)
 
 
 @pytest.mark.parametrize(("typed", "says"), [

@@ -164,7 +164,7 @@ def _break(document, rng):
             node[rng.choice(["id", "op", "inputs", "channels", "kernel", "stride", "se", "groups", "zz"])] = junk
         case 1 if isinstance(node.get("inputs"), list):
             node["inputs"] = [*node["inputs"], rng.choice(["input", "out", "n3", "ghost", junk])]
-        case 2 if isinstance(document["nodes"], list):
+        case 2 if isinstance(document["nodes"], list) and node in document["nodes"]:
             document["nodes"].remove(node)
         case _:
             document[rng.choice(["output", "space", "version", "nodes"])] = junk
