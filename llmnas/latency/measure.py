@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -120,8 +121,7 @@ def _measure(networks: Sequence[Network | nn.Module], shapes: Sequence[Shape], t
         conditions = _conditions(target)
         ready = [prepare(network, shape, target) for network, shape in zip(networks, shapes, strict=True)]
         memory = [_memory(network, each, target) for network, each in zip(networks, ready, strict=True)]
-        clock = cuda_clock() if target.kind == "gpu" else cpu_clock(target.threads)
-        calls = [_timed(clock, each.call) for each in ready]
+        calls = [partial(clock_for(target), each.call) for each in ready]
         done = time_in_turn(calls, budget_s, CUDA_WARMUPS if target.kind == "gpu" else CPU_WARMUPS, expired)
     return [_summary(series, target, conditions, found) for series, found in zip(done, memory, strict=True)]
 
@@ -144,8 +144,9 @@ def _first(measured: list[Measurement | None]) -> Measurement:
     return found
 
 
-def _timed(clock: Callable[[Callable[[], Any]], Reading], call: Callable[[], Any]) -> Callable[[], Reading]:
-    return lambda: clock(call)
+def clock_for(target: Target) -> Callable[[Callable[[], Any]], Reading]:
+    """Returns the function that times a call on a measurable target."""
+    return cuda_clock() if target.kind == "gpu" else cpu_clock(target.threads)
 
 
 def cpu_clock(threads: int) -> Callable[[Callable[[], Any]], Reading]:
