@@ -30,9 +30,9 @@ from llmnas.latency.timing import Conditions, never
 from llmnas.network import Network
 
 SCHEMA: Final = "llmnas.calibration/1"
-NETWORKS: Final = 10
+NETWORKS: Final = 20
 BUDGET_S: Final = 30.0
-_MICRO_SHARE: Final = .3  # of the budget for single operators
+_MICRO_SHARE: Final = .6  # of the budget for single operators
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -139,7 +139,7 @@ def calibrate(target: Target, candidates: Sequence[Network], n: int = NETWORKS, 
     started = time.monotonic()
     pool = known(candidates)
     chosen = choose(pool, target, n)
-    alone = operators([candidates[place] for place in chosen] + list(candidates))
+    alone = operators(candidates, costs(target).expected)
     table = time_operators(alone, target, _MICRO_SHARE * budget_s, expired)
     left = budget_s - (time.monotonic() - started)
     networks = [candidates[place] for place in chosen]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from math import log
+from math import exp, log
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 from llmnas.latency.features import Cost
 from llmnas.latency.kernels import EAGER, Kernel, executed
@@ -15,24 +17,28 @@ from llmnas.latency.target import Target
 from llmnas.latency.timing import never, time_in_turn
 from llmnas.network import Layer, Network
 
-PER_KERNEL_S: Final = .08
-"""Wall seconds for one operator."""
+PER_KERNEL_S: Final = .03
+"""Wall seconds for one operator, as a rule."""
+PASSES: Final = 3
+"""How often every operator has its turn; a slow moment of the machine spoils one turn only."""
+_FEW: Final = 4
 
 
-def operators(networks: Iterable[Network]) -> dict[Kernel, Network]:
-    """Returns the different operators of some networks, each as a network of one layer, the most frequent first.
+def operators(networks: Iterable[Network], expected: Cost) -> dict[Kernel, Network]:
+    """Returns the different operators of some networks, each as a network of one layer.
 
-    Operators that read values of different shapes are left out.
+    Those that are expected to take the most time in all networks together come first. Operators that read values of
+    different shapes are left out.
     """
     found: dict[Kernel, Network] = {}
-    often: dict[Kernel, int] = {}
+    share: dict[Kernel, float] = {}
     for network in networks:
         for kernel in executed(network, EAGER):
             bare = kernel._replace(layer=0)
-            often[bare] = often.get(bare, 0) + 1
+            share[bare] = share.get(bare, 0.0) + expected(bare)
             if bare not in found and (alone := _alone(network, network.layers[kernel.layer])) is not None:
                 found[bare] = alone
-    return {kernel: found[kernel] for kernel in sorted(found, key=lambda kernel: -often[kernel])}
+    return {kernel: found[kernel] for kernel in sorted(found, key=lambda kernel: -share[kernel])}
 
 
 def _alone(network: Network, layer: Layer) -> Network | None:
@@ -56,41 +62,66 @@ def time_operators(alone: Mapping[Kernel, Network], target: Target, budget_s: fl
     """
     import torch
 
-    kernels = list(alone)[:max(1, int(budget_s / PER_KERNEL_S))]
+    found: dict[Kernel, list[float]] = {}
+    ends = time.monotonic() + budget_s
     with settings(target), torch.inference_mode():
         clock = clock_for(target)
-        ready = [prepare(alone[kernel], alone[kernel].input_shape, target).call for kernel in kernels]
-        done = time_in_turn([partial(clock, call) for call in ready], PER_KERNEL_S, 2, expired)
-    return {kernel: max(median(reading.ms for reading in series.readings), 1e-6)
-            for kernel, series in zip(kernels, done, strict=True) if len(series.readings) >= 3}
+        for _ in range(PASSES):
+            for kernel, network in alone.items():
+                if expired() or time.monotonic() > ends:
+                    break
+                call = partial(clock, prepare(network, network.input_shape, target).call)
+                series, = time_in_turn([call], PER_KERNEL_S, 2, expired)
+                if len(series.readings) >= 3:
+                    found.setdefault(kernel, []).append(median(reading.ms for reading in series.readings))
+    return {kernel: max(min(seen), 1e-6) for kernel, seen in found.items()}
 
 
 def interpolated(measured: Mapping[Kernel, float], expected: Cost) -> Cost:
-    """Returns the cost of any operator: measured, else expected times the ratio of the most similar measured one.
+    """Returns the cost of any operator: measured, else as a Gaussian process over those of its kind has it.
 
-    Similar is the nearest in arithmetic and traffic among those of the same kind, else of the same class; where there
-    is none of either, the median ratio of all counts.
+    The process is over the log of measured / expected, given the logs of arithmetic, traffic and weights, which
+    together tell an operator's shape. Kinds with fewer than four measured operators take the median ratio of their
+    class, else of all.
 
     Args:
         measured: Milliseconds by kernel.
         expected: The analytic model's.
     """
-    ratios = {kernel: ms / max(expected(kernel), 1e-9) for kernel, ms in measured.items()}
-    usual = median(ratios.values()) if ratios else 1.0
+    ratios = {kernel: log(ms / max(expected(kernel), 1e-9)) for kernel, ms in measured.items()}
+    fits = {op: _fit_ratios({kernel: ratio for kernel, ratio in ratios.items() if kernel.op == op})
+            for op in {kernel.op for kernel in ratios}}
     known: dict[Kernel, float] = dict(measured)
+
+    def ratio(kernel: Kernel) -> float:
+        if (model := fits.get(kernel.op)) is not None:
+            return float(model.predict([_shape(kernel)])[0])
+        like = [value for other, value in ratios.items() if other.kind == kernel.kind] or list(ratios.values())
+        return median(like) if like else 0.0
 
     def cost(kernel: Kernel) -> float:
         bare = kernel._replace(layer=0)
         if bare not in known:
-            like = ([other for other in ratios if other.op == bare.op]
-                    or [other for other in ratios if other.kind == bare.kind])
-            nearest = min(like, key=lambda other: _distance(bare, other), default=None)
-            known[bare] = expected(bare) * (usual if nearest is None else ratios[nearest])
+            known[bare] = expected(bare) * exp(ratio(bare))
         return known[bare]
 
     return cost
 
 
-def _distance(one: Kernel, other: Kernel) -> float:
-    return sum(abs(log(1 + a) - log(1 + b)) for a, b in ((one.flops, other.flops), (one.values, other.values),
-                                                         (one.weights, other.weights)))
+def _fit_ratios(ratios: Mapping[Kernel, float]) -> Any:
+    """Returns the process over operators of one kind; None when there are too few."""
+    if len(ratios) < _FEW:
+        return None
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+
+    kernel = ConstantKernel(.3) * RBF([1.0, 1.0, 1.0]) + WhiteKernel(.02)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound means that it does not matter
+        return GaussianProcessRegressor(kernel, normalize_y=True).fit([_shape(one) for one in ratios],
+                                                                      list(ratios.values()))
+
+
+def _shape(kernel: Kernel) -> list[float]:
+    return [log(1 + kernel.flops), log(1 + kernel.values), log(1 + kernel.weights)]

@@ -56,6 +56,10 @@ MEMBERS: Final = (
     Member("calls and work", lambda f: _with_constant(f.calls, f.work), .03, False),
 )
 MEASURED: Final = (
+    Member("micro-benchmark in total", lambda f: np.stack(
+        [_measured(f).sum(axis=1), f.calls.sum(axis=1)], axis=1), .01, False),
+    Member("micro-benchmark and traffic", lambda f: np.stack(  # alone, an operator finds its values in the cache
+        [_measured(f).sum(axis=1), f.calls.sum(axis=1), f.mb.sum(axis=1)], axis=1), .01, False),
     Member("micro-benchmark", lambda f: _with_start(_measured(f), f.start_ms), .05, True),
     Member("calls and micro-benchmark", lambda f: _with_constant(f.calls, _measured(f)), .03, False),
 )
