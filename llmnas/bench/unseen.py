@@ -85,11 +85,11 @@ def left_out(task: str, kernel: str | None, devices: Sequence[str], tested: Sequ
         error, base = np.abs(expected / ms - 1), float(np.mean(np.abs(roofline[device] / ms - 1)))
         off = np.log(ms / expected)
         rows.append({"task": task, "device": device, "kernel": kernel, "n": len(ms), "n_samples": 0, "trimmed": False,
-                     "spearman": spearman(expected, ms), "mape": float(np.mean(error)),
+                     "spearman": spearman(expected.tolist(), ms.tolist()), "mape": float(np.mean(error)),
                      "within10": float(np.mean(error <= .1)),
                      "coverage90": float(np.mean((low <= off) & (off <= high))),
                      "interval": float(np.exp(high - low) - 1), "roofline_mape": base,
-                     "ratio": float(np.mean(error)) / base})
+                     "ratio": float(np.mean(error)) / base if base else None})
     return rows
 
 

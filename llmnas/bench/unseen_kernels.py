@@ -36,7 +36,7 @@ _SAMPLE: Final = 1000  # kernels per GPU for the formula's few coefficients
 # Where a fit begins, how far it may go: what is physically possible, not what was seen.
 _START: Final = Coefficients(.05, .85, .7, 3000, 20, 10, .8, 2, .7, 1, 10, 30)
 _LEAST: Final = Coefficients(.005, .3, .3, 50, .5, .1, .3, 1, .2, .1, .1, .1)
-_MOST: Final = Coefficients(.2, 1, 1, 1e5, 1e3, 1e3, 1.01, 8, 1, 3, 1e3, 1e3)
+_MOST: Final = Coefficients(.1, 1, 1, 1e5, 1e3, 1e3, 1.01, 8, 1, 3, 1e3, 1e3)
 
 
 class Timed(NamedTuple):
@@ -116,7 +116,7 @@ def fit(taught: dict[str, Timed]) -> Fitted:
 
 
 def fit_formula(taught: dict[str, Timed]) -> Coefficients:
-    """Returns the formula's coefficients: robust least squares of log(expected / measured), every GPU weighing alike."""
+    """Returns the formula's coefficients: robust least squares of log(expected / measured), as many calls a GPU."""
     from scipy.optimize import least_squares
 
     sample = {datasheet(key): timed.take(_spread(len(timed.ms))) for key, timed in taught.items()}

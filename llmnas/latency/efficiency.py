@@ -2,15 +2,16 @@
 
     t = floor + throttled(min(direct, Winograd))
     direct   = (compute^s + memory^s)^(1/s)
-    compute  = FLOP / (e * x/(x+x') * d/(d+d') * n/(n+n') * peak)
+    compute  = FLOP / (e * peak) * (1 + x'/x + d'/d + n'/n)
     memory   = bytes / (b * bandwidth)
     throttled(t) = t / share^(t / (t + 4 ms))
 
 *x* is the number of outputs per streaming multiprocessor: few of them leave multiprocessors without a tile or end in a
-wave that is not full. *d* is the length of the reduction and *n* the narrower side of the product. Winograd's
-F(4x4, 3x3) multiplies a quarter as often and moves transformed tiles through memory; an autotuned runtime takes
-whichever is faster, so a 3x3 convolution can beat the roofline. *share* is what the power limit leaves of the peak: a
-card with fewer watts per TFLOP/s than the large card of its generation cannot keep its clock for longer than a burst.
+wave that is not full. *d* is the length of the reduction and *n* the narrower side of the product. Their costs are
+added, so that more work never takes less time. Winograd's F(4x4, 3x3) multiplies a quarter as often and moves
+transformed tiles through memory; an autotuned runtime takes whichever is faster, so a 3x3 convolution can beat the
+roofline. *share* is what the power limit leaves of the peak: a card with fewer watts per TFLOP/s than the large card of
+its generation cannot keep its clock for longer than a burst.
 
 The milliseconds are of isolated calls timed with CUDA events, the fastest of many: the floor is what the host needs to
 launch one call and part of that protocol. In a stream of calls the launch costs of `analytic` take its place.
@@ -31,7 +32,7 @@ Floats = NDArray[np.float64]
 WINOGRAD_GAIN: Final = 4.0
 """Multiplications of a direct 3x3 convolution per multiplication of Winograd's F(4x4, 3x3)."""
 BURST_MS: Final = 4.0
-"""A call of this length feels half of the power limit. A guess: limits average over .1 s, the protocol repeats 25 calls."""
+"""A call of this length feels half of the power limit. A guess: limits average over .1 s, timers repeat 25 calls."""
 PEERS: Final = {"p4": "titan_xp", "t4": "titan_rtx", "l4": "rtx_4090"}
 """Cards of low power and the large card of the same generation."""
 _BYTES: Final = 4  # of an fp32 value
@@ -75,7 +76,7 @@ class Coefficients(NamedTuple):
         floor_ms: Milliseconds of a call that does nothing.
         products: *e*, the fraction of the peak that large products reach.
         bandwidth: *b*, the fraction of the bandwidth.
-        outputs_half: *x'*: outputs per multiprocessor at which half of that is reached.
+        outputs_half: *x'*: outputs per multiprocessor at which, all else being large, half of that is reached.
         depth_half: *d'*, likewise for the length of the reduction.
         narrow_half: *n'*, likewise for the narrower side.
         older: Factor of the efficiency of GPUs without tensor cores.
@@ -98,6 +99,15 @@ class Coefficients(NamedTuple):
     winograd_traffic: float = 1.0
     winograd_narrow: float = 1.0
     winograd_depth: float = 1.0
+
+
+CONV: Final = Coefficients(.1, .749, 1, 4430, 19.5, 12.6, .869, 2.05, .544, .11, 33.6, 51.5)
+"""Fitted: 3x3 convolutions of NeuSight on P4, P100, V100 and A100-80 (fp32, TF32 off, PyTorch 2.1, cuDNN autotuned).
+
+The floor and the bandwidth sit on the bounds of the fit: hardly any of its convolutions wait for memory.
+"""
+LINEAR: Final = Coefficients(.0528, .855, .666, 246, 7.11, 35.8, .571, 1.97)
+"""Fitted: linear layers of NeuSight on P4, P100, V100 and A100-40, likewise."""
 
 
 def matrix_product(rows: Floats, depth: Floats, columns: Floats) -> Work:
@@ -145,48 +155,44 @@ def kernel_ms(sheet: Datasheet, work: Work, coefficients: Coefficients, older: f
         InputError: The datasheet is not a GPU's or lacks its multiprocessors.
     """
     factor = 1.0 if has_tensor_cores(sheet) else coefficients.older if older is None else older
-    fed = _fed(sheet, work, coefficients) * factor
-    spent = _direct_ms(sheet, work, coefficients, fed)
+    few = coefficients.outputs_half / _outputs_each(sheet, work)
+    spent = _direct_ms(sheet, work, coefficients, few, factor)
     if work.side.any():
-        other = _winograd_ms(sheet, work, coefficients, fed)
+        other = _winograd_ms(sheet, work, coefficients, few, factor)
         spent = np.where(work.side > 0, (spent ** -4 + other ** -4) ** -.25, spent)
     return np.asarray(coefficients.floor_ms + _throttled(spent, power_share(sheet)), dtype=float)
 
 
-def _fed(sheet: Datasheet, work: Work, by: Coefficients) -> Floats:
-    """Returns the fraction of the multiprocessors' time that enough outputs are there for."""
+def _outputs_each(sheet: Datasheet, work: Work) -> Floats:
+    """Returns the outputs per multiprocessor."""
     if sheet.kind != "gpu" or sheet.sms is None:
         raise InputError(f"device {sheet.key!r}: expected a GPU with its number of multiprocessors, got none",
                          f"add sms to {sheet.key}.json")
-    return _saturation(work.rows * work.columns / sheet.sms.value, by.outputs_half)
+    return np.asarray(work.rows * work.columns / sheet.sms.value, dtype=float)
 
 
-def _direct_ms(sheet: Datasheet, work: Work, by: Coefficients, fed: Floats) -> Floats:
-    reached = (by.products * fed * _saturation(work.depth, by.depth_half)
-               * _saturation(np.minimum(work.rows, work.columns), by.narrow_half))
+def _direct_ms(sheet: Datasheet, work: Work, by: Coefficients, few: Floats, factor: float) -> Floats:
+    small = few + by.depth_half / work.depth + by.narrow_half / np.minimum(work.rows, work.columns)
+    compute = _compute_ms(sheet, work) * (1 + small) / (by.products * factor)
     memory = work.moved / (by.bandwidth * sheet.bandwidth_gbs.value * 1e6)
-    compute = _compute_ms(sheet, work) / reached
     return np.asarray((compute ** by.sharp + memory ** by.sharp) ** (1 / by.sharp), dtype=float)
 
 
-def _winograd_ms(sheet: Datasheet, work: Work, by: Coefficients, fed: Floats) -> Floats:
+def _winograd_ms(sheet: Datasheet, work: Work, by: Coefficients, few: Floats, factor: float) -> Floats:
     side = np.maximum(work.side, 1)
     tiles = np.ceil(side / 4) ** 2  # of one image; those at its edge are padded
     padded, channels = 16 * tiles / side ** 2, work.depth / 9
-    reached = (by.winograd * fed * _saturation(channels, by.winograd_depth)
-               * _saturation(np.minimum(work.rows / side ** 2 * tiles, work.columns), by.winograd_narrow))
+    narrow = np.minimum(work.rows / side ** 2 * tiles, work.columns)
+    small = few + by.winograd_depth / channels + by.winograd_narrow / narrow
+    compute = _compute_ms(sheet, work) / WINOGRAD_GAIN * padded * (1 + small) / (by.winograd * factor)
     # a 6x6 tile stands for 4x4 values: 1 read, 2.25 written, 2.25 read, and so for the result
     values = 5.5 * padded * work.rows * (channels + work.columns) + work.depth * work.columns
     memory = _BYTES * by.winograd_traffic * values / (by.bandwidth * sheet.bandwidth_gbs.value * 1e6)
-    return np.asarray(_compute_ms(sheet, work) / WINOGRAD_GAIN * padded / reached + memory, dtype=float)
+    return np.asarray(compute + memory, dtype=float)
 
 
 def _compute_ms(sheet: Datasheet, work: Work) -> Floats:
     return np.asarray(work.flops / (sheet.peak.value * 1e9), dtype=float)
-
-
-def _saturation(amount: Floats, half: float) -> Floats:
-    return np.asarray(amount / (amount + half), dtype=float)
 
 
 def _throttled(ms: Floats, share: float) -> Floats:
