@@ -46,7 +46,7 @@ class Costs(NamedTuple):
     launch_us: float
 
 
-# Where a fit begins and how far it may go; a guess, and how many times its error in log a standard network's counts.
+# A guess, how far a fit may go from it, and how strongly it is held there.
 _START: Final = Costs(.7, 2, 3, 2.5, 20)
 _LEAST: Final = Costs(.3, 1, 1, 1, 3)
 _MOST: Final = Costs(.95, 10, 12, 6, 80)
