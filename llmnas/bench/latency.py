@@ -1,28 +1,32 @@
 """How well latency is predicted, on published tables: without samples, from a few, with intervals.
 
-Protocol: networks for calibration are chosen D-optimally among 400 drawn at random, a new draw per repetition; errors
-are taken over all other networks of the column, nothing trimmed unless the row says so (``trimmed``: without the
-fastest and the slowest tenth, as HELP scores). Figures are means over repetitions.
+Protocol of tables: networks for calibration are chosen D-optimally among 400 drawn at random, a new draw per
+repetition; errors are taken over all other networks of the column, nothing trimmed unless the row says so (``trimmed``:
+without the fastest and the slowest tenth, as HELP scores). Figures are means over repetitions.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from scipy.stats import spearmanr
 
-from llmnas.bench.latency_tables import LAYOUTS, LatencyTable, find_column, target_of
+from llmnas.bench.latency_tables import ESTIMATED, LAYOUTS, LatencyTable, find_column, target_of
+from llmnas.bench.local import figures, local_cpu
 from llmnas.bench.process import Say
-from llmnas.errors import InputError
+from llmnas.bench.unseen import new_gpu_hwgpt, new_gpu_neusight
+from llmnas.errors import InputError, nearest
 from llmnas.latency.counting import Floats
+from llmnas.latency.energy import fit_energy
 from llmnas.latency.launches import TORCH_2020, Host, fit_launches
 from llmnas.latency.predictor import Expected, Known, Predictor, choose
 from llmnas.latency.target import Target, parse_target
+from llmnas.records import Latency
 
 CANDIDATES: Final = 400
 DEFAULT_DRAWS: Final = 10
@@ -69,6 +73,59 @@ TASKS: Final[dict[str, Task]] = {
 """Tasks on tables of whole networks."""
 
 
+ENERGY: Final = {"a100": "a100_40g", "a40": "a40", "rtx2080": "rtx_2080", "rtx3080": "rtx_3080", "v100": "v100_pcie"}
+"""GPUs of HW-GPT-Bench with energies; its P100 is left out: a third of its rows imply half the power of the others."""
+ENERGY_NETWORKS: Final = 20
+OTHERS: Final = ("energy-hwgpt", "new-gpu-neusight", "new-gpu-hwgpt", "local-cpu")
+"""Tasks of other kinds."""
+
+
+def bench_latency(folder: Path, tasks: Sequence[str] = (), column: str | None = None,
+                  sizes: Sequence[int] = (0, 3, 10, 20), draws: int = DEFAULT_DRAWS, seed: int = 0,
+                  trace: Path | None = None, say: Say = lambda _: None) -> dict[str, Any]:
+    """Returns the rows of tasks, or of one column, what they amount to, and what a prediction costs.
+
+    Args:
+        folder: With the tables.
+        tasks: Names of tasks; all when empty.
+        column: A column of any table, instead of tasks.
+        sizes: Numbers of samples for that column.
+        draws: Repetitions.
+        seed: Of the first draw.
+        trace: File that gets one JSON line per prediction.
+        say: Told what is going on.
+
+    Raises:
+        InputError: A table is missing, or there is no such task or column.
+    """
+    known_tasks = [*TASKS, *OTHERS]
+    for name in tasks:
+        if name not in known_tasks:
+            raise InputError(f"unknown task {name!r}", nearest(name, known_tasks))
+    bench = LatencyBench(folder, draws, seed, trace, say)
+    rows = list(bench.column(column, sizes)) if column else [row for name in tasks or known_tasks
+                                                             for row in bench.rows(name)]
+    return {"draws": draws, "seed": seed, "rows": rows, "summary": summary(rows)}
+
+
+def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """Returns means by task (trimmed rows apart), and how often 90 % intervals cover.
+
+    Coverage is over calibrated rows of columns that were measured and not estimated by a model.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row["task"] + (" trimmed" if row["trimmed"] else ""), []).append(row)
+    figures = ("spearman", "mape", "within10", "coverage90", "interval", "roofline_mape")
+    means = {name: {figure: float(np.mean(values)) for figure in figures
+                    if (values := [row[figure] for row in group if row.get(figure) is not None])}
+             for name, group in groups.items()}
+    covered = [row["coverage90"] for row in rows
+               if row["n_samples"] and not row["trimmed"] and not row.get("estimated")]
+    return {"tasks": means, "coverage90_pooled": float(np.mean(covered)) if covered else None,
+            "coverage90_least": float(min(covered)) if covered else None}
+
+
 class LatencyBench:
     """The bench over a data folder.
 
@@ -95,6 +152,18 @@ class LatencyBench:
             self._tables[name] = LatencyTable(name, self.folder)
         return self._tables[name]
 
+    def rows(self, name: str) -> Iterator[Row]:
+        """Yields the rows of a task of any kind."""
+        self.say(name)
+        if name in TASKS:
+            yield from self.task(name)
+        elif name == "energy-hwgpt":
+            yield from self.energy()
+        elif name == "local-cpu":
+            yield from local_cpu(self.seed, self.say)
+        else:
+            yield from (new_gpu_neusight if name == "new-gpu-neusight" else new_gpu_hwgpt)(self.folder, self.say)
+
     def task(self, name: str) -> Iterator[Row]:
         """Yields the rows of one task, a row per device, and another where trimmed figures are wanted."""
         task = TASKS[name]
@@ -115,11 +184,24 @@ class LatencyBench:
             found = [repeat.figures(trim) for repeat in repeats]
             yield {"task": task, "table": table.name, "device": column, "n_samples": n, "trimmed": trim,
                    **_means(found), "draws": len(repeats), "networks": len(case.ids), "target": case.target.key,
-                   "runtime_known": case.spec is not None}
+                   "runtime_known": case.spec is not None,
+                   "estimated": any(fnmatch(column, pattern) for pattern in ESTIMATED)}
         if self.trace is not None:
             with self.trace.open("a", encoding="utf-8") as file:
                 for repeat in repeats:
                     file.writelines(json.dumps(line) + "\n" for line in repeat.lines(task, column, n))
+
+    def energy(self) -> Iterator[Row]:
+        """Yields per GPU how well energy follows from latency and work, after measuring a few networks."""
+        table = self.table("hwgpt")
+        for gpu, device in ENERGY.items():
+            ms = table.ms(f"lat_{gpu}_ms")
+            mj = np.array([float(row[f"energy_{gpu}_Wh"]) for row in table.rows]) * 3.6e6
+            flops = np.array([float(row["flops"]) for row in table.rows])
+            found = [_energy_figures(ms, flops, mj, device, self.seed + draw) for draw in range(self.draws)]
+            yield {"task": "energy-hwgpt", "table": "hwgpt", "device": f"energy_{gpu}_Wh",
+                   "n_samples": ENERGY_NETWORKS, "trimmed": False, **_means(found), "draws": self.draws,
+                   "networks": len(ms)}
 
     def launches(self, besides: str) -> Host:
         """Returns launch costs of HELP's software, fitted to its GPUs other than this one."""
@@ -170,12 +252,7 @@ class _Repeat(NamedTuple):
     def figures(self, trim: bool) -> dict[str, float]:
         low, high = np.quantile(self.ms, [TRIM, 1 - TRIM]) if trim else (-np.inf, np.inf)
         kept = (self.ms >= low) & (self.ms <= high)
-        ms, found = self.ms[kept], Expected(*(part[kept] for part in self.expected))
-        error = np.abs(found.ms / ms - 1)
-        return {"spearman": float(spearmanr(found.ms, ms)[0]), "mape": float(error.mean()),
-                "bias": float(np.median(found.ms / ms) - 1), "within10": float((error <= .1).mean()),
-                "coverage90": float(((found.low <= ms) & (ms <= found.high)).mean()),
-                "interval": float(np.mean((found.high - found.low) / found.ms))}
+        return figures(self.ms[kept], Expected(*(part[kept] for part in self.expected)))
 
     def lines(self, task: str, column: str, n: int) -> Iterator[dict[str, Any]]:
         common = {"task": task, "device": column, "n_samples": n, "seed": self.seed}
@@ -194,6 +271,17 @@ def _target(spec: str | None) -> Target:
         return parse_target(spec or UNKNOWN, False)
     except InputError:
         return parse_target(UNKNOWN, False)
+
+
+def _energy_figures(ms: Floats, flops: Floats, mj: Floats, device: str, seed: int) -> dict[str, float]:
+    """Returns the figures of one draw, for all networks that the fit has not seen."""
+    drawn = np.random.default_rng(seed).choice(len(ms), ENERGY_NETWORKS, replace=False)
+    model = fit_energy(ms[drawn].tolist(), flops[drawn].tolist(), mj[drawn].tolist())
+    rest = np.setdiff1d(np.arange(len(ms)), drawn)
+    found = [model.energy(Latency(ms=t, low=t, high=t, device=device, source="measured"), work)
+             for t, work in zip(ms[rest].tolist(), flops[rest].tolist(), strict=True)]
+    expected = Expected(*(np.array([getattr(one, name) for one in found]) for name in ("mj", "low", "high")))
+    return _Repeat(seed, rest, drawn, mj[rest], expected).figures(trim=False)
 
 
 def _launches(bench: LatencyBench, device: str) -> Host:

@@ -31,11 +31,15 @@ TARGETS: Final[tuple[tuple[str, str], ...]] = (
     ("hwnb_*_pixel3_*", "pixel3@runtime=exported"), ("hwnb_*_edgetpu_*", "edge_tpu"),
     ("rice_edgegpu", "jetson_tx2@runtime=exported"), ("rice_raspi4", "raspberry_pi_4@runtime=exported"),
     ("rice_pixel3", "pixel3@runtime=exported"),
-    ("latbench_i7_7820x_fp32_ms", "i7_7820x@runtime=compiled"), ("eagle_*", "pixel3@runtime=compiled"),
-    ("true_*", "pixel3@runtime=compiled"),
+    ("help_gold_6226_ms", "xeon_gold_6226"), ("help_silver_4114_ms", "xeon_silver_4114"),
+    ("help_silver_4210r_ms", "xeon_silver_4210r"),
+    ("latbench_i7_7820x_fp32_ms", "i7_7820x@runtime=compiled"), ("true_a76", "cortex_a76@runtime=compiled"),
+    ("true_6*", "adreno_640@runtime=compiled"), ("true_vpu", "adreno_640@runtime=compiled"),
+    ("eagle_i7", "i7_7820x@runtime=compiled"), ("eagle_jetson*", "jetson_nano@runtime=compiled"),
+    ("eagle_*", "adreno_640@runtime=compiled"),
     ("lat_P100_ms", "p100_pcie@batch=8,dtype=fp16"), ("lat_a100_ms", "a100_40g@batch=8,dtype=fp16"),
-    ("lat_v100_ms", "v100_pcie@batch=8,dtype=fp16"), ("lat_rtx2080_ms", "rtx_2080_ti@batch=8,dtype=fp16"),
-    ("lat_rtx3080_ms", "rtx_3090@batch=8,dtype=fp16"), ("lat_a40_ms", "rtx_3090@batch=8,dtype=fp16"),
+    ("lat_v100_ms", "v100_pcie@batch=8,dtype=fp16"), ("lat_rtx2080_ms", "rtx_2080@batch=8,dtype=fp16"),
+    ("lat_rtx3080_ms", "rtx_3080@batch=8,dtype=fp16"), ("lat_a40_ms", "a40@batch=8,dtype=fp16"),
 )
 """Target of a column by pattern, first match; ``{}`` is what stands for ``*``, the batch."""
 

@@ -78,7 +78,31 @@ def ranking(
     answer("ranking", result, as_json, _ranking_lines)
 
 
-COMMANDS = (proxies, throughput, reweight, ranking)
+def latency(
+    data_dir: DataDir,
+    task: Annotated[list[str] | None, typer.Option(help="A task; repeatable. [default: all]",
+                                                   show_default=False)] = None,
+    device: Annotated[str | None, typer.Option(help="A column of any table instead of tasks.",
+                                               show_default=False)] = None,
+    n: Annotated[str, typer.Option("--n", "-n", help="Numbers of samples for --device, by comma.")] = "0,3,10,20",
+    draws: Annotated[int, typer.Option(help="Repetitions, each with other networks measured.", min=1)] = 10,
+    seed: Seed = 0,
+    trace: Annotated[Path | None, typer.Option(help="File for one JSON line per prediction.",
+                                               show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Predicted against published latencies: without samples, from a few, on GPUs never timed, and on this CPU."""
+    from llmnas.bench.latency import bench_latency
+    from llmnas.errors import InputError
+
+    sizes = n.split(",")
+    if not all(size.strip().isdigit() for size in sizes):
+        raise InputError(f"--n: expected numbers by comma, got {n!r}", "example: --n 0,3,10,20")
+    result = bench_latency(data_dir, task or (), device, [int(size) for size in sizes], draws, seed, trace, say)
+    answer("latency", result, as_json, _latency_lines)
+
+
+COMMANDS = (proxies, throughput, reweight, ranking, latency)
 
 
 def _proxy_lines(result: dict[str, Any]) -> Iterator[str]:
@@ -117,3 +141,22 @@ def _ranking_lines(result: dict[str, Any]) -> Iterator[str]:
     yield "* the default; regrets in percentage points below the best of the pool"
     yield from (f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}"
                 for name, value in result["about"].items())
+
+
+def _latency_lines(result: dict[str, Any]) -> Iterator[str]:
+    from llmnas.report.show import table
+
+    head = ("task", "device", "n", "Spearman", "error", "within 10 %", "90 % covers", "width", "roofline")
+    rows = [(row["task"] + (" trimmed" if row["trimmed"] else ""), f"{row['device']} {row.get('kernel') or ''}",
+             str(row["n_samples"]), _number(row["spearman"], "+.3f"), _percent(row["mape"]), _percent(row["within10"]),
+             _percent(row["coverage90"]), _percent(row["interval"]), _percent(row.get("roofline_mape")))
+            for row in result["rows"]]
+    yield table([head, *rows], right=tuple(range(2, len(head))))
+    for name, means in result["summary"]["tasks"].items():
+        yield f"mean of {name}: " + ", ".join(f"{figure} {value:.3f}" for figure, value in means.items())
+    yield (f"90 % intervals of calibrated rows cover {_percent(result['summary']['coverage90_pooled'])} pooled, "
+           f"{_percent(result['summary']['coverage90_least'])} at least")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
