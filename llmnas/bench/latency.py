@@ -142,6 +142,7 @@ class LatencyBench:
         self.folder, self.draws, self.seed, self.say = folder, draws, seed, say
         self.trace = trace
         self._tables: dict[str, LatencyTable] = {}
+        self._launches: dict[str, Host] = {}
         if trace is not None:
             trace.write_text("", encoding="utf-8")
 
@@ -205,7 +206,9 @@ class LatencyBench:
 
     def launches(self, besides: str) -> Host:
         """Returns launch costs of HELP's software, fitted to its GPUs other than this one."""
-        return _launches(self, besides)
+        if besides not in self._launches:
+            self._launches[besides] = _launches(self, besides)
+        return self._launches[besides]
 
 
 class _Case:
@@ -217,7 +220,8 @@ class _Case:
         self.ids = np.flatnonzero(np.isfinite(self.ms))
         self.spec = target_of(column, bench.folder)
         self.target = _target(self.spec)
-        self.host = bench.launches(self.target.device) if self.target.kind == "gpu" else TORCH_2020
+        fitted = self.spec is not None and self.target.kind == "gpu"
+        self.host = bench.launches(self.target.device) if fitted else TORCH_2020
 
     @cached_property
     def known(self) -> Known:
