@@ -86,6 +86,9 @@ class Journal:
             self.observer.tick(self.store.state, self.clock.t(), activity)
 
 
+_STAND_IN: Final = .1  # of the final training's time, for screening designs that stand in
+
+
 @dataclass(frozen=True)
 class Model:
     """How an ask reaches its logged model calls; see `Context`."""
@@ -150,6 +153,8 @@ class Search:
                 self._turn()
         finally:
             self._end_running()
+        if reason[0] == "budget" and all(trial.rank is None for trial in self.state.trials):
+            self._stand_in()
         stopped = Stopped(reason=reason[0], says=reason[1])
         self.journal.emit(stopped)
         return stopped
@@ -218,7 +223,7 @@ class Search:
         if state.asked is None or state.asked.step != step:
             self.journal.emit(Asked(step=step, n=n, seen=state.events))
         if step == 0 and self.start:
-            self._admit(step, self.start, everything=True)
+            self._admit(step, self.start, most=len(self.start))
             return
         try:
             proposals = self._proposals(step, n)
@@ -261,10 +266,35 @@ class Search:
         self._admit(step, [proposal(self.strategy.name, "random_after_failure", step, self.space.sample(rng))
                            for _ in range(self.plan.batch)])
 
+    def _stand_in(self) -> None:
+        """Screens known-good designs when no legal proposal came in time: a run that was paid for ends with a model.
+
+        They are marked as what they are, so that nobody takes them for the strategy's.
+        """
+        from llmnas.strategies.base import proposal
+
+        step, known = self.state.told_step + 1, [graph for graph in self.space.prior()
+                                                 if not self.space.validate(graph, self.shape, self.classes)]
+        if not known:
+            return
+        self.journal.emit(Warned(message="no legal proposal came in time; known-good designs of the space stand in, "
+                                         "marked as such"))
+        places = np.linspace(0, len(known) - 1, min(self.plan.batch, len(known))).round().astype(int)
+        designs = [proposal(self.strategy.name, "stand_in", step, known[place]) for place in sorted(set(places))]
+        self._admit(step, designs, most=0, limit_s=self.plan.final_s * _STAND_IN)
+
     # -- admitting
 
-    def _admit(self, step: int, proposals: Sequence[Proposal], everything: bool = False) -> None:
-        """Checks, dedupes and screens proposals, and decides which are trained: one event for the whole step."""
+    def _admit(self, step: int, proposals: Sequence[Proposal], most: int | None = None,
+               limit_s: float | None = None) -> None:
+        """Checks, dedupes and screens proposals, and decides which are trained: one event for the whole step.
+
+        Args:
+            step: Its number.
+            proposals: What was proposed.
+            most: How many are trained at most, constraints or not; None trains as the plan has it.
+            limit_s: Seconds for screening; None takes what the search has left.
+        """
         started = self.journal.clock.t()
         trials: list[Trial] = []
         fresh: dict[str, int] = {}
@@ -274,11 +304,11 @@ class Search:
                 fresh[trial.key] = trial.n
             trials.append(trial)
         places = [i for i, trial in enumerate(trials) if trial.status == "screened"]
-        screened = self._screened([trials[i] for i in places])
+        screened = self._screened([trials[i] for i in places], limit_s)
         for i, one in zip(places, screened, strict=True):
             trials[i] = trials[i].model_copy(update=dict(one))
         ordered = self.evaluator.order(screened, self.state.trained())
-        promoted = self._promoted(trials, [places[i] for i in ordered.places], everything)
+        promoted = self._promoted(trials, [places[i] for i in ordered.places], most)
         seconds = self.journal.clock.t() - started
         self.journal.emit(Told(step=step, trials=tuple(trials), promoted=tuple(promoted), seconds=seconds,
                                weights=ordered.weights))
@@ -296,7 +326,7 @@ class Search:
             return Trial(n=n, proposal=proposal, status="duplicate", key=key, duplicate_of=earlier)
         return Trial(n=n, proposal=proposal, status="screened", key=key)
 
-    def _screened(self, trials: Sequence[Trial]) -> list[Screened]:
+    def _screened(self, trials: Sequence[Trial], limit_s: float | None) -> list[Screened]:
         graphs: list[ArchGraph] = [trial.proposal.graph for trial in trials if trial.proposal.graph is not None]
         if not graphs:
             return []
@@ -304,7 +334,7 @@ class Search:
         done = sum(len(trial.scores) > 2 for trial in self.state.trials) if cap is not None else 0
         self.journal.tick(f"screening {len(graphs)} proposals")
         screened = self.evaluator.screen(graphs, None if cap is None else max(0, cap - done),
-                                         self.end - self.journal.clock.t())
+                                         self.end - self.journal.clock.t() if limit_s is None else limit_s)
         self._warn_of_blind_screening(screened)
         return screened
 
@@ -315,14 +345,14 @@ class Search:
         if problem is not None and message not in self.state.warnings and self.journal.clock.t() < self.end:
             self.journal.emit(Warned(message=message))
 
-    def _promoted(self, trials: list[Trial], places: list[int], everything: bool) -> list[int]:
+    def _promoted(self, trials: list[Trial], places: list[int], most: int | None) -> list[int]:
         """Returns the numbers of the trials to train; marks them, and ranks all at `places`, which come best first."""
-        room = len(places) if everything else self.plan.promote
+        room = self.plan.promote if most is None else most
         if self.settings.max_evals is not None:
             room = min(room, self.settings.max_evals - self.state.spent.evaluations)
         promoted: list[int] = []
         for rank, i in enumerate(places, start=1):
-            take = len(promoted) < room and (everything or not trials[i].violates)
+            take = len(promoted) < room and (most is not None or not trials[i].violates)
             trials[i] = trials[i].model_copy(update={"rank": rank, "status": "pending" if take else "screened"})
             if take:
                 promoted.append(trials[i].n)

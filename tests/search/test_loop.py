@@ -192,3 +192,16 @@ def test_an_answer_that_never_comes_is_dropped_at_the_deadline(tmp_path):
     with store:
         assert search.run().reason == "budget"
     assert slow.asked.is_set()
+
+
+def test_known_good_designs_stand_in_when_nothing_was_proposed(tmp_path):
+    """A run whose model never answered in time has candidates for its final training all the same, marked as such."""
+    time = Time()
+    store, search = open_search(tmp_path, toy_settings(), time=time, strategy=Slow(time))
+    search.journal.tick = lambda activity: time.pass_(30)
+    with store:
+        search.run()
+    ranked = [trial for trial in store.state.trials if trial.rank is not None]
+    assert {trial.proposal.origin.operator for trial in ranked} == {"stand_in"}
+    assert not store.state.pending
+    assert any("stand in" in warning for warning in store.state.warnings)
