@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import exp, sqrt
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from scipy.stats import t as student
 
-from llmnas.latency.analytic import SIGMA_RATE, SIGMA_SCALE, costs, deviation, launch_sigma, predict_calls
+from llmnas.latency.analytic import SIGMA_RATE, SIGMA_SCALE, costs, deviation, launch_sigma
 from llmnas.latency.counting import Counted, Floats, count, count_calls
 from llmnas.latency.datasheet import Runtime
 from llmnas.latency.features import Cost, Costs, Features, features, kinds
 from llmnas.latency.genes import Choices, Genes
-from llmnas.latency.kernels import EXECUTIONS, RUNS, Kernel, kernels
+from llmnas.latency.kernels import EXECUTIONS, RUNS, Kernel, executed
 from llmnas.latency.launches import Host
 from llmnas.latency.regression import MEASURED, MEMBERS, PROXY, Ensemble, Member, d_optimal, ensemble
 from llmnas.latency.target import Target
@@ -69,7 +69,7 @@ class Known(NamedTuple):
     def take(self, places: Sequence[int] | np.ndarray) -> Known:
         """Returns the networks at these places."""
         at = np.asarray(places, dtype=np.intp)
-        return Known(tuple(counted.take(at) for counted in self.counted),
+        return Known(tuple(one.take(at) for one in self.counted),
                      None if self.genes is None else self.genes[at])
 
 
@@ -92,15 +92,28 @@ class Expected(NamedTuple):
     high: Floats
 
 
-def counted_calls(calls: Sequence[Kernel], fused: Sequence[Kernel] | None = None) -> Known:
-    """Returns the counted work of a module from its traced calls.
+Passes = Sequence[Sequence[Kernel]]
+"""The calls of one network or module for each of `EXECUTIONS`."""
+
+
+def passes_of(network: Network) -> Passes:
+    """Returns the calls of a network as each execution has them."""
+    return [executed(network, execution) for execution in EXECUTIONS]
+
+
+def passes_of_calls(calls: Sequence[Kernel], fused: Sequence[Kernel] | None = None) -> Passes:
+    """Returns the calls of a traced module as each execution has them.
 
     Args:
         calls: As an eager framework makes them.
         fused: As a compiler leaves them; None takes `calls`.
     """
-    eager, built = count_calls([calls]), count_calls([calls if fused is None else fused])
-    return Known(tuple(built if execution.fused else eager for execution in EXECUTIONS))
+    return [calls if fused is None or not execution.fused else fused for execution in EXECUTIONS]
+
+
+def counted(subjects: Sequence[Passes], genes: Floats | None = None) -> Known:
+    """Returns the counted work of networks and modules."""
+    return Known(tuple(count_calls(passes) for passes in zip(*subjects, strict=True)), genes)
 
 
 class Predictor:
@@ -139,7 +152,7 @@ class Predictor:
             self._fit(samples, np.asarray(ms, dtype=float))
 
     @property
-    def source(self) -> str:
+    def source(self) -> Literal["analytic", "calibrated"]:
         """How figures are obtained: ``analytic`` or ``calibrated``."""
         return "calibrated" if self.n else "analytic"
 
@@ -164,22 +177,18 @@ class Predictor:
             network: What would run.
             genes: As `genes` gives them; None when it is not known how the network was chosen.
         """
-        if not self.n:
-            return predict_calls(kernels(network, self.target.runtime), self.target, self.host)
-        return self._latency(self._known(network, genes))
+        return self.latencies(self._known(network, genes))[0]
 
     def predict_calls(self, calls: Sequence[Kernel], fused: Sequence[Kernel] | None = None) -> Latency:
-        """Returns the latency of a traced module with its 90 % interval; see `counted_calls`."""
-        if not self.n:
-            built = EXECUTIONS[self.usual].fused and fused is not None
-            return predict_calls(fused if built and fused is not None else calls, self.target, self.host)
-        return self._latency(counted_calls(calls, fused))
+        """Returns the latency of a traced module with its 90 % interval; see `passes_of_calls`."""
+        return self.latencies(counted([passes_of_calls(calls, fused)]))[0]
 
-    def _latency(self, one: Known) -> Latency:
-        found = self.expect(one)
-        return Latency(ms=float(found.ms[0]), low=float(found.low[0]), high=float(found.high[0]),
-                       device=self.target.key, batch=self.target.batch, runtime=self.target.runtime,
-                       source="calibrated", n=self.n)
+    def latencies(self, networks: Known) -> list[Latency]:
+        """Returns what `expect` does, as records."""
+        found = self.expect(networks)
+        return [Latency(ms=float(ms), low=float(low), high=float(high), device=self.target.key, source=self.source,
+                        batch=self.target.batch, runtime=self.target.runtime, n=self.n or None)
+                for ms, low, high in zip(*found, strict=True)]
 
     def expect(self, networks: Known) -> Expected:
         """Returns the latencies of several networks with their 90 % intervals."""
@@ -237,8 +246,8 @@ class Predictor:
 
     def _expected(self, networks: Known) -> Floats:
         """Returns ms by the analytic model, of shape (networks,), for the first execution that was counted."""
-        counted = networks.counted[self._needed[0]]
-        return np.asarray(counted.total(self.costs.expected) + self.costs.start_ms, dtype=float)
+        first = networks.counted[self._needed[0]]
+        return np.asarray(first.total(self.costs.expected) + self.costs.start_ms, dtype=float)
 
     @property
     def _needed(self) -> tuple[int, ...]:
@@ -265,15 +274,14 @@ class Predictor:
     def _log_ms(self, networks: Known) -> tuple[Floats, Floats]:
         """Returns the log of predicted ms and the share of work that no sample tells of, each of shape (networks,)."""
         if self.fitted is None:
-            counted = networks.counted[self.usual]
-            known_ops = self.ops[self.usual] if self.ops else ()
-            table = self._table(counted, kinds(counted))
-            strange = self._table(counted, known_ops).strange if self.ops else table.strange
+            usual = networks.counted[self.usual]
+            table = self._table(usual, kinds(usual))
+            strange = self._table(usual, self.ops[self.usual]).strange if self.ops else table.strange
             return np.log(self.factor * (table.expected.sum(axis=1) + self.costs.start_ms)), strange
         needed = self.fitted.executions
         elsewhere = self._elsewhere(networks)
-        tables = [self._table(counted, self.ops[i])._replace(proxy=elsewhere) if i in needed else None
-                  for i, counted in enumerate(networks.counted)]
+        tables = [self._table(one, self.ops[i])._replace(proxy=elsewhere) if i in needed else None
+                  for i, one in enumerate(networks.counted)]
         logs = self.fitted.log_ms(tables)
         if self.residual is not None and networks.genes is not None:
             logs = logs + self.residual.predict(networks.genes)
@@ -288,7 +296,7 @@ class Predictor:
         return features(counted, self.costs, ops, self.target.batch, self.target.value_bytes)
 
     def _fit(self, samples: Known, ms: Floats) -> None:
-        self.ops = [kinds(counted) for counted in samples.counted]
+        self.ops = [kinds(one) for one in samples.counted]
         if self.n < REGRESSION:
             self._fit_factor(samples, ms)
         else:
@@ -298,8 +306,7 @@ class Predictor:
 
     def _fit_ensemble(self, samples: Known, ms: Floats) -> None:
         elsewhere = self._elsewhere(samples)
-        tables = [self._table(counted, self.ops[i])._replace(proxy=elsewhere)
-                  for i, counted in enumerate(samples.counted)]
+        tables = [self._table(one, self.ops[i])._replace(proxy=elsewhere) for i, one in enumerate(samples.counted)]
         self.fitted = ensemble(tables, ms, self.beliefs, self._members())
         self.residuals = self.fitted.residuals
         if self.n >= RESIDUAL and samples.genes is not None:
@@ -313,8 +320,8 @@ class Predictor:
 
     def _fit_factor(self, samples: Known, ms: Floats) -> None:
         """Sets one factor on the analytic model: the mean log ratio, held to 1 by the prior of the overall scale."""
-        counted = samples.counted[self.usual]
-        table = self._table(counted, kinds(counted))
+        usual = samples.counted[self.usual]
+        table = self._table(usual, kinds(usual))
         ratios = np.log(ms / (table.expected.sum(axis=1) + self.costs.start_ms))
         held = (_LEFT_OVER / SIGMA_SCALE[self.target.kind]) ** 2
         center = float(ratios.sum()) / (self.n + held)
@@ -354,8 +361,8 @@ def choose(networks: Known, target: Target, n: int, host: Host | None = None, ru
         runtime_known: As of the predictor.
     """
     beliefs, prior = BELIEFS[target.runtime if runtime_known else None], costs(target, host)
-    tables = [features(counted, prior, kinds(counted), target.batch, target.value_bytes)
-              for counted, belief in zip(networks.counted, beliefs, strict=True) if belief >= _PLAUSIBLE]
+    tables = [features(one, prior, kinds(one), target.batch, target.value_bytes)
+              for one, belief in zip(networks.counted, beliefs, strict=True) if belief >= _PLAUSIBLE]
     if n >= REGRESSION:
         return d_optimal(np.concatenate([table.calls for table in tables], axis=1), n)
     table = tables[0]
