@@ -189,9 +189,10 @@ def calibrate(target: Target, candidates: Sequence[Network], n: int = NETWORKS, 
     chosen = choose(pool, target, n)
     alone = operators(candidates, costs(target).expected)
     table = time_operators(alone, target, _MICRO_SHARE * budget_s, expired)
-    left = budget_s - (time.monotonic() - started)
+    ends = started + budget_s
     networks = [candidates[place] for place in chosen]
-    measured = interleaved(networks, target, max(.1, .85 * left / max(len(networks), 1)), expired)
+    each_s = max(.1, .85 * (ends - time.monotonic()) / max(len(networks), 1))
+    measured = interleaved(networks, target, each_s, lambda: expired() or time.monotonic() > ends)
     samples = tuple(
         Sample(name=names[place] if names else str(place), network=candidates[place].to_data(), ms=found.latency.ms,
                low=found.latency.low, high=found.latency.high, choices=choices[place] if choices else ())
