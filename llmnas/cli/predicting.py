@@ -139,7 +139,7 @@ def _row(row: dict[str, Any]) -> Iterator[str]:
         yield (f"outside the calibration: {100 * row['outside']:.0f} % of the expected time is in operators that no "
                "sample has; the interval is wider")
     if row["beyond"] > _SEEN:
-        yield (f"outside the calibration: a factor of {np.exp(row['beyond']):.2f} outside the expected latencies of its "
+        yield (f"outside the calibration: by a factor of {np.exp(row['beyond']):.2f} beyond the latencies of its "
                "samples; the interval is wider")
     for node, share in (row["explained"] or {}).items():
         yield f"{100 * share:5.1f} % {node}"
