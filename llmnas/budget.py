@@ -125,7 +125,7 @@ def scaled_seconds(epoch_s: float, final_s: float, longest_s: float) -> float:
 
 
 def make_plan(settings: Settings, designs: Sequence[Network], train_examples: int, batch: int, kind: str, cores: int,
-              timed: int, has_model: bool) -> Plan:
+              timed: float, has_model: bool) -> Plan:
     """Returns how the budget is divided, from the settings and nominal rates alone.
 
     Args:
@@ -135,7 +135,7 @@ def make_plan(settings: Settings, designs: Sequence[Network], train_examples: in
         batch: Batch size of the recipe.
         kind: ``cpu`` or ``cuda``.
         cores: CPU cores.
-        timed: On how many targets each screened network is timed.
+        timed: On how many targets each screened network is timed, on average.
         has_model: Whether proposals come from a language model.
     """
     rates, steps = rates_for(kind, cores), max(1, train_examples // batch)

@@ -17,6 +17,7 @@ EXIT_CODES: Final[dict[int, str]] = {
     4: "the language model is unreachable or refused the request",
     5: "ended without a trained model",
     6: "the run directory is locked, already exists or is incompatible",
+    7: "a check that was asked for failed: latency check --max-mape",
     130: "interrupted; everything paid for is saved",
 }
 ONNX_PACKAGES: Final = ("onnx", "onnxscript", "onnxruntime")  # the extra llmnas[onnx]
@@ -64,6 +65,12 @@ class RunError(LlmnasError):
     """A run directory that is locked, already there, incompatible or damaged."""
 
     exit_code = 6
+
+
+class CheckFailed(LlmnasError):
+    """Something is worse than the limit that a person asked to be told about."""
+
+    exit_code = 7
 
 
 class MissingExtra(LlmnasError):

@@ -23,11 +23,12 @@ from llmnas.artefacts import export_trial
 from llmnas.budget import Clock, epoch_seconds, make_plan, parse_duration
 from llmnas.data import DataRef, load, materialise, reopen, split
 from llmnas.errors import InputError, LlmnasError, ModelError, NoModelFound, RunError, nearest
-from llmnas.evaluate import Rungs
+from llmnas.evaluate import Rungs, kept
 from llmnas.executors import Executor, Job, LocalExecutor
-from llmnas.front import choices, choose, contenders, energy_limits, front, settings_on
+from llmnas.front import choices, choose, contenders, energy_limits, front, latency_limits, settings_on
 from llmnas.graph import ArchGraph
 from llmnas.latency import Target, estimate_energy, named, need_runtime, parse_targets, predict
+from llmnas.latency.calibrate import Calibration
 from llmnas.network import Network
 from llmnas.records import (
     Finished,
@@ -212,6 +213,7 @@ class _MainJob:
         self.console = open_console(progress)
         self.journal = Journal(store, clock, self.console)
         self.interrupts = Interrupts()
+        self._unused: dict[str, str] = {}  # why a kept calibration is not used, by target key
         self._tried: set[int] = set()  # trials whose final training failed
         self.exits = ExitStack()
         self.executor = executor or self.exits.enter_context(LocalExecutor(logs=store.directory / "jobs"))
@@ -229,6 +231,7 @@ class _MainJob:
             self.data = materialise(dataset, split(dataset, self.settings.seed), self.store.directory / "data")
             self.settings = self.settings.model_copy(update={"space": self._space_name()})
             self.settings = self._limited()
+            self._unused = kept.copy_calibrations(self.targets, self.machine, self.data.shape, self.store.directory)
             self.journal.emit(RunStarted(
                 run=self.store.directory.name, settings=self.settings, plan=self._plan(), task=self._task(),
                 environment=self.machine, model=self.model.name if self.model else None, argv=argv,
@@ -271,8 +274,8 @@ class _MainJob:
         if self.model is not None:
             yield from self.model.take_notices()
         for target in self.targets:
-            if not target.measurable:
-                yield f"target {target.key}: {target.reason}; its latency is analytic, not measured"
+            if says := kept.sentence(target, self.calibrations.get(target.key), self._unused.get(target.key, "")):
+                yield says
 
     # -- preparation
 
@@ -310,6 +313,11 @@ class _MainJob:
     def keys(self) -> tuple[str, ...]:
         """Keys of the targets."""
         return tuple(target.key for target in self.targets)
+
+    @cached_property
+    def calibrations(self) -> dict[str, Calibration]:
+        """The calibrations that this run began with, by target key."""
+        return kept.calibrations(self.targets, self.store.directory)
 
     def _limited(self) -> Settings:
         """Returns the settings with every limit under the key of its target.
@@ -365,8 +373,8 @@ class _MainJob:
     def _plan(self) -> Plan:
         batch = recipe_for(self.data, self.data.sizes["train"]).batch
         return make_plan(self.settings, self._designs(), self.data.sizes["train"], batch, self._device_kind(),
-                         self.machine["cores"], sum(target.measurable for target in self.targets),
-                         self.model is not None)
+                         self.machine["cores"], kept.timings(self.targets, self.calibrations, latency_limits(
+                             self.settings, self.keys)), self.model is not None)
 
     def _device_kind(self) -> str:
         if self.settings.device == "auto":
@@ -382,7 +390,8 @@ class _MainJob:
 
     def _carry_out(self) -> Result:
         evaluator = Rungs(self.executor, self.space, self.data, self.settings, self.state.plan, self.targets,
-                          max(1, self.machine["cores"] // self.settings.workers), self.store.directory.resolve())
+                          max(1, self.machine["cores"] // self.settings.workers), self.store.directory.resolve(),
+                          kept.predictors(self.targets, self.store.directory))
         stopped = self.state.stopped or self._search(evaluator)
         if stopped.reason not in PERSON_ENDED:
             self._conclude(evaluator, stopped)

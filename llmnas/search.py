@@ -18,6 +18,7 @@ import numpy as np
 from llmnas.budget import Clock
 from llmnas.errors import ModelError
 from llmnas.evaluate.base import Evaluator, Running, Screened
+from llmnas.front import front
 from llmnas.graph import ArchGraph
 from llmnas.records import (
     Asked,
@@ -376,7 +377,18 @@ class Search:
     def _take(self, running: Running) -> None:
         self.running.remove(running)
         self.journal.emit(running.result())
+        self._settle(self.state.trial(running.n))
         self.strategy.tell([self.state.trial(running.n)])
+
+    def _settle(self, trial: Trial) -> None:
+        """Has a trial timed on the targets whose front it has entered by a predicted latency."""
+        entered = [target for target, found in trial.latency.items() if found.source == "calibrated"
+                   and any(one.n == trial.n for one in front(self.state.trials, target))]
+        left = self.end - self.journal.clock.t()
+        if entered and trial.score is not None and left > 0:
+            self.journal.tick(f"timing trial {trial.n}")
+            for measured in self.evaluator.settle(trial, left, entered):
+                self.journal.emit(measured)
 
     def _end_running(self) -> None:
         """Ends trainings that are still under way: time keeps what they have, a person's stop leaves them pending."""

@@ -70,6 +70,10 @@ class NullEvaluator:
         """Returns a training that is over."""
         return _Instant(trial, rung)
 
+    def settle(self, trial: Trial, limit_s: float, targets: Sequence[str]) -> list[Measured]:
+        """Returns nothing: there are no latencies."""
+        return []
+
 
 class _Marks:
     """An observer that notes when how many proposals were done."""

@@ -29,9 +29,6 @@ def register(app: typer.Typer) -> None:
     proxies.command("list")(proxies_list)
     proxies.command("validate")(proxies_validate)
     app.add_typer(proxies, name="proxies")
-    latency = typer.Typer(help="Hardware latency.", no_args_is_help=True)
-    latency.command("devices")(devices_list)
-    app.add_typer(latency, name="latency")
     app.command("score")(score)
 
 
@@ -93,14 +90,19 @@ def spaces_validate(
         found = load_space(str(file))
         typer.echo(f"{file}: a legal space with {len(found.prior())} known-good designs")
         return
-    graphs = _graphs(file, space)
+    graphs = read_graphs(file, space)
     faults = [f"{file}: {issue}" for name, graph in graphs for issue in load_space(name).validate(graph)]
     if faults:
         raise InputError("\n".join(faults))
     typer.echo(f"{file}: {len(graphs)} legal graph{'s' if len(graphs) != 1 else ''}")
 
 
-def _graphs(file: Path, space: str) -> list[tuple[str, Any]]:
+def read_graphs(file: Path, space: str) -> list[tuple[str, Any]]:
+    """Returns the graphs in a JSON file, each with the name of its space, `space` where it names none.
+
+    Raises:
+        InputError: The file cannot be read, or what is in it is no graph.
+    """
     from llmnas.space import parse_graph
 
     try:
@@ -186,23 +188,6 @@ def proxies_validate(run: Run, as_json: AsJson = False) -> None:
     print_json(signals.validate_json(state)) if as_json else typer.echo(signals.validate_text(state))
 
 
-def devices_list(as_json: AsJson = False) -> None:
-    """List the devices whose latency can be predicted."""
-    from llmnas.latency import datasheets
-
-    sheets = datasheets().values()
-    if as_json:
-        print_json({"schema": "llmnas.devices/1", "devices": [
-            {"key": sheet.key, "name": sheet.name, "kind": sheet.kind, "aliases": list(sheet.aliases)}
-            for sheet in sheets]})
-        return
-    for kind, title in (("gpu", "GPUs"), ("cpu", "CPUs")):
-        typer.echo(f"{title:24} {'':44} other names")
-        for sheet in sheets:
-            if sheet.kind == kind:
-                typer.echo(f"  {sheet.key:22} {sheet.name:44} {', '.join(sheet.aliases)}".rstrip())
-
-
 def score(
     files: Annotated[list[Path], typer.Argument(help="JSON files with graphs.")],
     space: Annotated[str, typer.Option(help="For graphs that name no space.")] = "nb201",
@@ -215,8 +200,8 @@ def score(
     """Score graphs without training: size, proxies on a noise batch, latency."""
     from llmnas.cli.scoring import score_graphs
 
-    graphs = [(file, name, graph) for file in files for name, graph in _graphs(file, space)]
-    rows = score_graphs(graphs, tuple(target or ["cpu"]), _shape(shape), seed)
+    graphs = [(file, name, graph) for file in files for name, graph in read_graphs(file, space)]
+    rows = score_graphs(graphs, tuple(target or ["cpu"]), parse_shape(shape), seed)
     if as_json:
         print_json({"schema": "llmnas.score/1", "graphs": rows})
         return
@@ -229,10 +214,18 @@ def score(
             typer.echo(f"  {name}: {problem}")
 
 
-def _shape(text: str | None) -> tuple[int, ...] | None:
+def parse_shape(text: str | None) -> tuple[int, ...] | None:
+    """Returns the shape in ``3x32x32`` or ``3,32,32``; None for None.
+
+    Raises:
+        InputError: Not such a shape.
+    """
     if text is None:
         return None
     try:
-        return tuple(int(part) for part in text.lower().split("x"))
+        shape = tuple(int(part) for part in text.lower().replace(",", "x").split("x"))
     except ValueError:
-        raise InputError(f"{text!r} is not a shape", "write 3x32x32 or 1x40") from None
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise InputError(f"{text!r} is not a shape", "write 3x32x32 or 1x40")
+    return shape

@@ -52,7 +52,27 @@ def _machine() -> list[dict[str, Any]]:
     return [_check("torch", True, f"{found['torch']} on Python {found['python']}"),
             _check("cpu", True, f"{found['cpu']}, {found['cores']} cores"),
             _check("gpu", bool(gpus), gpus or "no CUDA device; trains on the CPU, --target gpu is predicted",
-                   "install a CUDA build of torch and a driver", optional=True)]
+                   "install a CUDA build of torch and a driver", optional=True), *_calibrations(found)]
+
+
+def _calibrations(machine: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns a check for every kept calibration: whether it is used here."""
+    from llmnas.cli.here import Machine, kept
+    from llmnas.latency.calibrate import folder, read
+
+    checks = []
+    for file in sorted(folder().glob("*.json")):
+        try:
+            key = read(file).target
+            target = Machine(machine).targets([key])[0]
+            used = kept(target, Machine(machine).here(target))
+            ok, says = used.calibration is not None, used.why or used.says
+        except LlmnasError as error:
+            key, ok, says = file.name, False, error.message
+        checks.append(_check(f"calibration of {key}", ok, says, f"llmnas latency calibrate --target {key}, or remove "
+                             f"{file}", optional=True))
+    return checks or [_check("calibrations", True, f"none in {folder()}; `llmnas latency calibrate` makes one, from "
+                             "which latency is then predicted", optional=True)]
 
 
 def _extras() -> list[dict[str, Any]]:

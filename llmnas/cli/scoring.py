@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from llmnas.cli.here import Machine, kept, note, probe
 from llmnas.errors import InputError, LlmnasError
 from llmnas.executors import Job, LocalExecutor
 from llmnas.graph import ArchGraph
-from llmnas.latency import need_runtime, parse_target, predict
+from llmnas.latency import need_runtime
 from llmnas.network import Network
 from llmnas.proxies import PROXIES
 from llmnas.records import Latency
@@ -23,28 +24,27 @@ def score_graphs(graphs: list[tuple[Path, str, ArchGraph]], targets: tuple[str, 
     Raises:
         InputError: A graph is not legal.
     """
-    rows, networks = [], []
+    rows, networks, choices = [], [], []
     for file, name, graph in graphs:
         space = load_space(name)
         if issues := space.validate(graph, shape):
             raise InputError(f"{file}: " + "; ".join(map(str, issues)))
         network = space.network(graph, shape)
         networks.append(network)
+        choices.append(space.choices(graph))
         rows.append({"file": str(file), "space": name, "key": graph.key(), "params": network.counts.params,
                      "macs": network.counts.macs, "memory_mb": network.counts.memory_mb, "latency": {},
                      "latency_ms": {}, "scores": {}, "unscored": {}})
     with LocalExecutor() as executor:
-        _measure(executor, rows, networks, targets)
+        _measure(executor, rows, networks, choices, targets)
         _score(executor, rows, networks, seed)
     return rows
 
 
 def _measure(executor: LocalExecutor, rows: list[dict[str, Any]], networks: list[Network],
-             targets: tuple[str, ...]) -> None:
-    probe = executor.submit(Job(kind="probe", deadline_s=60)).future.result()
-    gpus = (probe.result or {}).get("gpus", [])
-    for spec in targets:
-        target = parse_target(spec, bool(gpus), gpus[0] if gpus else "")
+             choices: list[tuple[str, ...]], specs: tuple[str, ...]) -> None:
+    machine = Machine(probe(executor))
+    for target in machine.targets(specs):
         need_runtime(target)
         if target.measurable:
             payload = {"networks": [n.to_data() for n in networks], "target": target.model_dump(mode="json")}
@@ -53,7 +53,11 @@ def _measure(executor: LocalExecutor, rows: list[dict[str, Any]], networks: list
                 raise LlmnasError(f"timing failed: {outcome.error}")
             found = [Latency.model_validate(one) for one in outcome.result["latencies"]]
         else:
-            found = [predict(network, target) for network in networks]
+            used = kept(target, machine.here(target))
+            if used.why:
+                note(f"{target.key}: {used.why}")
+            found = [used.predictor.predict(network, used.predictor.genes(chosen))
+                     for network, chosen in zip(networks, choices, strict=True)]
         for row, one in zip(rows, found, strict=True):
             row["latency"][target.key] = latency_text(one)
             row["latency_ms"][target.key] = one.model_dump(mode="json")

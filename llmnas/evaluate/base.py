@@ -87,3 +87,13 @@ class Evaluator(Protocol):
             limit_s: Wall seconds.
             nominal_s: Nominal seconds of the full rung for this trial; None where the rung decides.
         """
+
+    def settle(self, trial: Trial, limit_s: float, targets: Sequence[str]) -> list[Measured]:
+        """Returns measurements that replace predicted latencies of a trial that has entered a front.
+
+        Args:
+            trial: A trained trial.
+            limit_s: Wall seconds.
+            targets: Keys of the targets on whose front it is; those without a prediction, or that cannot be timed, are
+                passed over.
+        """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
@@ -11,9 +11,10 @@ from llmnas.budget import epoch_seconds, scaled_seconds
 from llmnas.data import DataRef
 from llmnas.evaluate.base import Ordered, Screened
 from llmnas.executors import Executor, Handle, Job, Outcome
-from llmnas.front import violations
+from llmnas.front import latency_limits, violations
 from llmnas.graph import ArchGraph
-from llmnas.latency import Target, estimate_energy, predict
+from llmnas.latency import Target, estimate_energy
+from llmnas.latency.predictor import Predictor
 from llmnas.network import Network
 from llmnas.proxies import PROXIES, SIZES, default_weights, labelled_pool, ranking, weights
 from llmnas.records import Energy, Latency, Measured, Plan, Rung, Settings, Trained, Trial
@@ -70,12 +71,18 @@ class Rungs:
         targets: Where latency and energy count; the first one is judged by.
         threads: CPU threads per training.
         root: Run directory.
+        predictors: Of targets, by key; a target that can be timed here and has one is predicted, and timed only where
+            that decides something. None for the analytic model of those that cannot be timed.
     """
 
     def __init__(self, executor: Executor, space: Space, data: DataRef, settings: Settings, plan: Plan,
-                 targets: Sequence[Target], threads: int, root: Path) -> None:
+                 targets: Sequence[Target], threads: int, root: Path,
+                 predictors: Mapping[str, Predictor] | None = None) -> None:
         self.executor, self.space, self.data, self.settings = executor, space, data, settings
         self.plan, self.targets, self.threads, self.root = plan, targets, threads, root
+        analytic = {target.key: Predictor(target) for target in targets if not target.measurable}
+        self.predictors = analytic | dict(predictors or {})
+        self._limits = latency_limits(settings, [target.key for target in targets])
         self._keys = tuple(target.key for target in targets)
         self._directions = {name: PROXIES[name].direction for name in dict.fromkeys((*plan.proxies, *SIZES))
                             if name in PROXIES}
@@ -93,18 +100,33 @@ class Rungs:
         Graphs that break a constraint on size or predicted latency are neither timed nor scored.
         """
         networks = [self.network(graph) for graph in graphs]
-        found = [self._counted(network) for network in networks]
+        found = [self._counted(graph, network) for graph, network in zip(graphs, networks, strict=True)]
         open_ = [i for i, one in enumerate(found) if not one.violates]
         limit = len(open_) if scored is None else scored
-        outcome = self._measured([networks[i] for i in open_], limit, limit_s)
+        timed = {target.key: [place for place, i in enumerate(open_) if self._is_timed(target, found[i])]
+                 for target in self.targets if target.measurable}
+        outcome = self._measured([networks[i] for i in open_], limit, timed, limit_s)
         for place, i in enumerate(open_):
-            found[i] = self._joined(found[i], place, outcome)
+            found[i] = self._joined(found[i], place, outcome, timed)
         return found
 
-    def _counted(self, network: Network) -> Screened:
-        latency = {target.key: predict(network, target) for target in self.targets if not target.measurable}
-        return self._judged(Screened(counts=network.counts, latency=latency, violates=self._too_slow(network), scores={
-            "params": float(network.counts.params), "flops": float(network.counts.macs)}))
+    def _counted(self, graph: ArchGraph, network: Network) -> Screened:
+        latency = {key: predictor.predict(network, predictor.genes(self.space.choices(graph)))
+                   for key, predictor in self.predictors.items()}
+        one = Screened(counts=network.counts, latency=latency, violates=self._too_slow(network), scores={
+            "params": float(network.counts.params), "flops": float(network.counts.macs)})
+        certain = {key: found for key, found in latency.items() if not self._is_doubtful(key, found)}
+        return self._judged(one, certain)
+
+    def _is_timed(self, target: Target, one: Screened) -> bool:
+        """Returns whether a network is timed on a target: where nothing is known, or a limit is in the interval."""
+        found = one.latency.get(target.key)
+        return found is None or self._is_doubtful(target.key, found)
+
+    def _is_doubtful(self, key: str, found: Latency) -> bool:
+        """Returns whether a prediction leaves open if a limit is kept, where a measurement would tell."""
+        measurable = any(target.measurable for target in self.targets if target.key == key)
+        return measurable and key in self._limits and found.low <= self._limits[key] < found.high
 
     def _too_slow(self, network: Network) -> tuple[str, ...]:
         cost = self._epoch_s(network)
@@ -116,9 +138,10 @@ class Rungs:
     def _epoch_s(self, network: Network) -> float:
         return epoch_seconds(network, self.plan.rates, self.plan.train_batch, self.plan.train_steps)
 
-    def _judged(self, one: Screened) -> Screened:
+    def _judged(self, one: Screened, certain: Mapping[str, Latency] | None = None) -> Screened:
+        """Returns the network with its energy and what it breaks, by all of its latencies or those that are certain."""
         energy = {key: used for key, timed in one.latency.items() if (used := self.energy(timed)) is not None}
-        found = violations(self.settings, self._keys, one.counts, one.latency, energy)
+        found = violations(self.settings, self._keys, one.counts, one.latency if certain is None else certain, energy)
         return one.model_copy(update={"energy": energy, "violates": tuple(dict.fromkeys((*one.violates, *found)))})
 
     def energy(self, latency: Latency) -> Energy | None:
@@ -126,25 +149,34 @@ class Rungs:
         target = next((target for target in self.targets if target.key == latency.device), None)
         return None if target is None else estimate_energy(latency, target)
 
-    def _measured(self, networks: list[Network], scored: int, limit_s: float) -> Outcome | None:
+    def _measured(self, networks: list[Network], scored: int, timed: Mapping[str, Sequence[int]],
+                  limit_s: float) -> Outcome | None:
+        """Times and scores networks in one child process.
+
+        Args:
+            networks: What to score, the first `scored` ones.
+            scored: How many.
+            timed: Places of those to time, by target key.
+            limit_s: Wall seconds.
+        """
         names = [name for name in self.plan.proxies if name not in ("params", "flops")]
-        timed = [target for target in self.targets if target.measurable]
-        if not networks or limit_s <= 0 or not (timed or (names and scored)):
+        if not networks or limit_s <= 0 or not (any(timed.values()) or (names and scored)):
             return None
         data = [network.to_data() for network in networks]
         score = {"networks": data[:scored], "data": self.data.model_dump(mode="json"), "names": names,
                  "seed": self.settings.seed, "threads": self.threads, "device": self.settings.device}
-        measure = [{"networks": data, "target": target.model_dump(mode="json"), "budget_s": TIMING_S}
-                   for target in timed]
+        measure = [{"networks": [data[place] for place in timed[target.key]], "budget_s": TIMING_S,
+                    "target": target.model_dump(mode="json")} for target in self.targets if timed.get(target.key)]
         job = Job(kind="screen", threads=self.threads, deadline_s=limit_s,
                   payload={"score": score if names and scored else None, "measure": measure})
         return self.executor.submit(job).future.result()
 
-    def _joined(self, one: Screened, place: int, outcome: Outcome | None) -> Screened:
+    def _joined(self, one: Screened, place: int, outcome: Outcome | None,
+                timed: Mapping[str, Sequence[int]]) -> Screened:
         if outcome is None:
-            return one
+            return self._judged(one)
         if outcome.status != "ok" or outcome.result is None:
-            return one.model_copy(update={"unscored": {"screening": outcome.error[:200]}})
+            return self._judged(one).model_copy(update={"unscored": {"screening": outcome.error[:200]}})
         scores, unscored, latency = dict(one.scores), dict(one.unscored), dict(one.latency)
         if place < len(outcome.result["scores"]):
             for name, result in outcome.result["scores"][place].items():
@@ -153,8 +185,9 @@ class Rungs:
                 else:
                     scores[name] = result["value"]
         for key, found in outcome.result["latencies"].items():
-            if place < len(found) and "error" not in found[place]:
-                latency[key] = Latency.model_validate(found[place])
+            answer = dict(zip(timed[key], found, strict=False)).get(place, {"error": "not asked for"})
+            if "error" not in answer:
+                latency[key] = Latency.model_validate(answer)
         latency = {key: latency[key] for key in self._keys if key in latency}
         return self._judged(one.model_copy(update={"scores": scores, "unscored": unscored, "latency": latency}))
 
@@ -205,14 +238,29 @@ class Rungs:
         return {"epochs": MAX_EPOCHS, "time_limit_s": max(0.5, limit_s - KILL_S / 3),
                 "weights": str(weights), "test": True, "progress": str(self.root / "final.jsonl")}
 
+    def settle(self, trial: Trial, limit_s: float, targets: Sequence[str]) -> list[Measured]:
+        """Returns what a timing gives where so far there is a prediction; see `Evaluator.settle`."""
+        wanted = [target for target in self.targets if target.key in targets and target.measurable
+                  and (found := trial.latency.get(target.key)) is not None and found.source != "measured"]
+        if trial.proposal.graph is None:
+            return []
+        latencies = self._timed([trial.proposal.graph], wanted, TIMING_S, limit_s)
+        return [Measured(n=trial.n, latency=found, energy=self.energy(found))
+                for (found,) in latencies.values() if found is not None]
+
     def time_finalists(self, graphs: Sequence[ArchGraph], limit_s: float) -> dict[str, list[Latency | None]]:
         """Returns latencies by target key, the networks timed in turn; only for targets that can be timed."""
         timed = [target for target in self.targets if target.measurable]
-        if not timed or limit_s <= 0:
+        return self._timed(graphs, timed, FINALIST_TIMING_S / max(len(timed), 1), limit_s)
+
+    def _timed(self, graphs: Sequence[ArchGraph], targets: Sequence[Target], budget_s: float,
+               limit_s: float) -> dict[str, list[Latency | None]]:
+        """Returns latencies by target key, the networks timed in turn for `budget_s` wall seconds each."""
+        if not graphs or not targets or limit_s <= 0:
             return {}
         data = [self.network(graph).to_data() for graph in graphs]
         measure = [{"networks": data, "target": target.model_dump(mode="json"), "interleave": True,
-                    "budget_s": FINALIST_TIMING_S / len(timed)} for target in timed]
+                    "budget_s": budget_s} for target in targets]
         outcome = self.executor.submit(Job(kind="screen", deadline_s=limit_s,
                                            threads=self.threads, payload={"score": None, "measure": measure},
                                            )).future.result()

@@ -7,6 +7,7 @@ import platform
 from typing import Any
 
 from llmnas.executors.base import Stop
+from llmnas.latency.state import cpu_name
 
 
 def probe(payload: dict[str, Any], stop: Stop) -> dict[str, Any]:
@@ -16,17 +17,9 @@ def probe(payload: dict[str, Any], stop: Stop) -> dict[str, Any]:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     gpus = [torch.cuda.get_device_name(i) for i in range(count)]
     return {"torch": torch.__version__, "cuda": torch.version.cuda, "gpus": gpus, "cores": cores(),
-            "python": platform.python_version(), "system": platform.platform(), "cpu": _cpu_name()}
+            "python": platform.python_version(), "system": platform.platform(), "cpu": cpu_name()}
 
 
 def cores() -> int:
     """Returns the CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123  # not a file of ours
-            return next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "unknown")
-    except OSError:
-        return platform.processor() or "unknown"

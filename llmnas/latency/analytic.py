@@ -78,8 +78,13 @@ def deviation(target: Target, host: Host | None, waiting: float, working: float)
         waiting: Share of the latency that is waiting for launches.
         working: Share that is arithmetic and traffic.
     """
-    launches = host or _host(target)
-    return sqrt(SIGMA_SCALE[target.kind] ** 2 + (launches.sigma * waiting) ** 2 + (SIGMA_RATE * working) ** 2)
+    return sqrt(SIGMA_SCALE[target.kind] ** 2 + (launch_sigma(target, host) * waiting) ** 2
+                + (SIGMA_RATE * working) ** 2)
+
+
+def launch_sigma(target: Target, host: Host | None = None) -> float:
+    """Returns the standard deviation of the logarithm of launch costs, which move together."""
+    return (host or _host(target)).sigma
 
 
 def breakdown(network: Network, target: Target, host: Host | None = None) -> dict[str, float]:

@@ -37,11 +37,16 @@ class Counted(NamedTuple):
 
 def count(networks: Iterable[Network], execution: Execution) -> Counted:
     """Returns the kernels of networks and how often each runs, for one way of executing them."""
+    return count_calls(executed(network, execution) for network in networks)
+
+
+def count_calls(passes: Iterable[Iterable[Kernel]]) -> Counted:
+    """Returns the kernels of several passes and how often each runs."""
     places: dict[Kernel, int] = {}
     rows: list[dict[int, int]] = []
-    for network in networks:
+    for calls in passes:
         row: dict[int, int] = {}
-        for kernel in executed(network, execution):
+        for kernel in calls:
             place = places.setdefault(kernel._replace(layer=0), len(places))
             row[place] = row.get(place, 0) + 1
         rows.append(row)

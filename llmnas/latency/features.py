@@ -45,6 +45,7 @@ class Features(NamedTuple):
         measured: ms by micro-benchmark, of shape (networks, ops); None when there was none.
         start_ms: What a call of any network costs.
         strange: Share of the expected ms in kinds that are not among `ops`, of shape (networks,).
+        proxy: ms on another device, as its own predictor has them, of shape (networks,); None when there is none.
     """
 
     ops: tuple[str, ...]
@@ -56,13 +57,14 @@ class Features(NamedTuple):
     measured: Floats | None
     start_ms: float
     strange: Floats
+    proxy: Floats | None = None
 
     def take(self, places: Sequence[int] | np.ndarray) -> Features:
         """Returns the networks at these places."""
         at = np.asarray(places, dtype=np.intp)
         measured = None if self.measured is None else self.measured[at]
         return Features(self.ops, self.calls[at], self.mflop[at], self.mb[at], self.expected[at], self.work[at],
-                        measured, self.start_ms, self.strange[at])
+                        measured, self.start_ms, self.strange[at], None if self.proxy is None else self.proxy[at])
 
 
 def kinds(counted: Counted) -> tuple[str, ...]:

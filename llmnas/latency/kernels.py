@@ -29,6 +29,7 @@ EAGER: Final = Execution("none", False)
 EXPORTED: Final = Execution("unused", True)
 COMPILED: Final = Execution("dead", True)
 EXECUTIONS: Final = (EAGER, EXPORTED, COMPILED)
+EXECUTION_NAMES: Final = ("eager", "exported", "compiled")
 RUNS: Final[dict[Runtime, Execution]] = {"eager": EAGER, "cudagraph": EAGER, "exported": EXPORTED,
                                          "compiled": COMPILED, "onnx": COMPILED}
 """What each runtime is believed to execute."""

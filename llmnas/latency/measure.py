@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from llmnas.errors import InputError
 from llmnas.latency.memory import allocated_peak
-from llmnas.latency.state import GpuState, cpu_mhz, gpu_state
+from llmnas.latency.state import GpuState, cpu_mhz, cpu_name, gpu_state
 from llmnas.latency.target import Target, need_runtime, parse_target
 from llmnas.latency.timing import (
     Conditions,
@@ -297,7 +296,7 @@ def _conditions(target: Target) -> Conditions:
     clock: Literal["thread_time", "perf_counter", "cuda"] = (
         "cuda" if gpu else "thread_time" if target.threads == 1 else "perf_counter")
     state = gpu_state(cuda_uuid()) if gpu else GpuState()
-    return Conditions(device_name=torch.cuda.get_device_name() if gpu else platform.processor() or platform.machine(),
+    return Conditions(device_name=torch.cuda.get_device_name() if gpu else cpu_name(),
                       clock=clock, threads=target.threads if target.runtime == "onnx" else torch.get_num_threads(),
                       cores=os.cpu_count() or 1, load_average=load_average(), torch=torch.__version__,
                       dtype=target.dtype, memory_format=target.memory_format, runtime=target.runtime,

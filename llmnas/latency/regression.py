@@ -63,6 +63,16 @@ MEASURED: Final = (
     Member("micro-benchmark", lambda f: _with_start(_measured(f), f.start_ms), .05, True),
     Member("calls and micro-benchmark", lambda f: _with_constant(f.calls, _measured(f)), .03, False),
 )
+PROXY: Final = (
+    Member("another device", lambda f: _with_constant(_proxy(f)), .01, False),
+    Member("calls and another device", lambda f: _with_constant(f.calls, _proxy(f)), .01, False),
+)
+
+
+def _proxy(features: Features) -> Floats:
+    if features.proxy is None:
+        raise ValueError("these features have no other device")
+    return features.proxy[:, None]
 
 
 def _measured(features: Features) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,19 @@ def cpu_mhz(cpus: Path = CPUS, cpuinfo: Path = CPUINFO) -> float | None:
     except OSError:
         return None
     return median(listed) if listed else None
+
+
+def cpu_name(cpuinfo: Path = CPUINFO) -> str:
+    """Returns what the processor calls itself; ``unknown`` when nothing tells.
+
+    Args:
+        cpuinfo: Where Linux says it; not on every kind of processor.
+    """
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text("utf-8", "replace"), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine() or "unknown"
 
 
 def _number(path: Path) -> float | None:

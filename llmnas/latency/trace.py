@@ -24,6 +24,7 @@ from llmnas.latency.analytic import predict_calls
 from llmnas.latency.datasheet import Runtime
 from llmnas.latency.kernels import BUILT, Kernel, KernelClass
 from llmnas.latency.launches import Host
+from llmnas.latency.predictor import Predictor
 from llmnas.latency.target import Target
 from llmnas.network import Shape
 from llmnas.records import Latency
@@ -40,6 +41,7 @@ _ELEMENTWISE: Final = frozenset({"relu", "silu", "gelu", "hardswish", "sigmoid",
 _FREE: Final = frozenset({"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "scalar_tensor",
                           "_local_scalar_dense", "detach", "lift_fresh", "sym_size", "_reshape_alias", "_unsafe_view"})
 _COPIES: Final = frozenset({"clone", "copy_", "_to_copy", "contiguous"})  # values move, nothing is computed
+_NAMES: Final = {"hardswish": "hswish", "mean": "global_pool", "cat": "concat"}
 
 
 def trace(module: nn.Module, input_shape: Shape, runtime: Runtime = "eager") -> tuple[Kernel, ...]:
@@ -68,7 +70,8 @@ def trace(module: nn.Module, input_shape: Shape, runtime: Runtime = "eager") -> 
     return tuple(recorder.calls)
 
 
-def predict_module(module: nn.Module, input_shape: Shape, target: Target, host: Host | None = None) -> Latency:
+def predict_module(module: nn.Module, input_shape: Shape, target: Target, host: Host | None = None,
+                   predictor: Predictor | None = None) -> Latency:
     """Returns the expected latency of any module with a 90 % interval, as `predict` does for networks.
 
     Args:
@@ -76,11 +79,19 @@ def predict_module(module: nn.Module, input_shape: Shape, target: Target, host: 
         input_shape: Shape of one example.
         target: Where it would run.
         host: Launch costs; None takes the prior for the target's runtime.
+        predictor: Of this target, when it is calibrated.
 
     Raises:
         InputError: The module cannot be traced.
     """
-    return predict_calls(trace(module, input_shape, target.runtime), target, host)
+    if predictor is None:
+        return predict_calls(trace(module, input_shape, target.runtime), target, host)
+    return predictor.predict_calls(*traced(module, input_shape))
+
+
+def traced(module: nn.Module, input_shape: Shape) -> tuple[tuple[Kernel, ...], tuple[Kernel, ...]]:
+    """Returns the calls of a module as an eager framework makes them, and as a compiler leaves them; see `trace`."""
+    return trace(module, input_shape), trace(module, input_shape, "compiled")
 
 
 def _without_memory(module: nn.Module) -> nn.Module:
@@ -129,9 +140,9 @@ class _Recorder(TorchDispatchMode):
     def _operator(self, name: str, args: Sequence[Any], found: Any) -> None:
         out = found[0] if isinstance(found, (tuple, list)) and found else found  # statistics and indices are not read
         if isinstance(out, Tensor):
-            self.record(name, _kind(name, args), _flops(name, args, out), list(_tensors(args)), out)
+            self.record(name, _kind(name, args), _flops(name, args, out), list(_tensors(args)), out, _op(name, args))
 
-    def record(self, name: str, kind: KernelClass, flops: float, read: list[Tensor], out: Tensor) -> None:
+    def record(self, name: str, kind: KernelClass, flops: float, read: list[Tensor], out: Tensor, op: str) -> None:
         """Writes a call down, unless a compiler would run it inside the one before."""
         weights = [each for each in read if isinstance(each, nn.Parameter)]
         values = [each for each in read if not isinstance(each, nn.Parameter) and not _is_statistic(kind, each, read)]
@@ -140,7 +151,7 @@ class _Recorder(TorchDispatchMode):
         if self._fuse and _fused(name, kind, before):
             return
         self.calls.append(Kernel(kind, len(self.calls), flops, out.numel() + sum(each.numel() for each in values),
-                                 sum(each.numel() for each in weights)))
+                                 sum(each.numel() for each in weights), op))
 
 
 class _Whole(TorchFunctionMode):
@@ -162,7 +173,8 @@ class _Whole(TorchFunctionMode):
         finally:
             self._recorder.paused = False
         read = list(_tensors((*args, *named.values())))
-        self._recorder.record("linear", "linear", write(read, out), read, out)
+        op = "linear" if func is functional.linear else "attend"
+        self._recorder.record("linear", "linear", write(read, out), read, out, op)
         return out
 
 
@@ -218,6 +230,26 @@ def _kind(name: str, args: Sequence[Any]) -> KernelClass:
     if name in _NORMS:
         return "norm"
     return "pool" if "pool" in name else "light"
+
+
+def _op(name: str, args: Sequence[Any]) -> str:
+    """Returns what runs by the name that `llmnas.latency.kernels` has for it; else torch's own."""
+    if name in _CONVOLUTIONS:
+        weight, transposed, groups = args[1], args[6], args[8]
+        family = ("transposed" if transposed else "conv" if groups == 1 else
+                  "depthwise" if groups == weight.shape[0] else "grouped")
+        return f"{family}{weight.shape[-1]}"
+    if name in _PRODUCTS:
+        return "attend" if name in {"bmm", "baddbmm"} else "linear"
+    if name in _NORMS:
+        return "norm"
+    if name in _COPIES:
+        return "copy"
+    if name == "mul" and args[1:] and not isinstance(args[1], Tensor) and args[1] == 0:
+        return "zero"  # as a network of ours is built
+    plain = name.rstrip("_")
+    pools = [pool for pool in ("max_pool", "avg_pool") if pool in plain]
+    return pools[0] if pools else _NAMES.get(plain, plain)
 
 
 def _flops(name: str, args: Sequence[Any], out: Tensor) -> float:

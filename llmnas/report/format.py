@@ -114,14 +114,15 @@ def _digits(value: float) -> str:
 def latency_text(found: Latency | None) -> str:
     """Returns a latency with its interval and source; an analytic one is marked as about.
 
-    ``6.42 ms (6.31–6.60, measured)``, ``~6.4 ms (4.1–9.9, analytic)``.
+    ``6.42 ms (6.31–6.60, measured)``, ``6.42 ms (6.1–6.8, calibrated on 20)``, ``~6.4 ms (4.1–9.9, analytic)``.
     """
     if found is None:
         return UNKNOWN
     if found.source == "analytic":
         low, middle, high = (f"{_two(value)}" for value in (found.low, found.ms, found.high))
         return f"~{middle} ms ({low}–{high}, analytic)"
-    return f"{_digits(found.ms)} ms ({_digits(found.low)}–{_digits(found.high)}, {found.source})"
+    source = f"calibrated on {found.n}" if found.source == "calibrated" and found.n else found.source
+    return f"{_digits(found.ms)} ms ({_digits(found.low)}–{_digits(found.high)}, {source})"
 
 
 def energy_text(found: Energy | None) -> str:

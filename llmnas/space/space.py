@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from llmnas.graph import ArchGraph, Issue, live_ids, structural_issues
+from llmnas.graph import ArchGraph, Issue, Node, live_ids, structural_issues
 from llmnas.network import Network, Shape, ShapeFault
 from llmnas.ops import OPS
 from llmnas.space import dag, slots, wire
@@ -103,6 +103,11 @@ class Space:
         """Returns the network of a legal graph for data of this shape; see `llmnas.space.lowering.lower`."""
         return lower(graph, self.spec.skeleton, shape or self.spec.shape, classes or self.spec.classes, raw)
 
+    def choices(self, graph: ArchGraph) -> tuple[str, ...]:
+        """Returns what a legal graph chose in every slot, ``nb201/0>1=conv_3x3``; empty where the wiring is free."""
+        return () if self.spec.dag else tuple(
+            f"{self.name}/{slot.id}={_chosen(graph.by_id[slot.id])}" for slot in self.spec.slots())
+
     def sample(self, rng: Rng) -> ArchGraph:
         """Returns a random legal graph; uniform over the choices of a space with fixed wiring."""
         return self._legal(lambda: self._topology.sample(rng))
@@ -162,3 +167,6 @@ class Space:
 _DISCONNECTED = Issue(code="disconnected", at="output", says="no path leads from the input to the output",
                       fix="Connect the input to the output through at least one op that is not 'none'.")
 
+
+def _chosen(node: Node) -> str:
+    return " ".join([node.op, *(f"{name}:{int(value)}" for name, value in node.attributes.items())])

@@ -21,7 +21,8 @@ LIGHT = ["--help", "spaces list", "spaces list --json", "spaces show convnet", "
 
 def llmnas(*arguments, cwd=None, **environment):
     """Runs the command in a process of its own."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI", "LLMNAS"))}
+    clean = {key: value for key, value in os.environ.items()
+             if key == "LLMNAS_HOME" or not key.startswith(("OPENAI", "LLMNAS"))}
     return subprocess.run([sys.executable, "-m", "llmnas", *arguments], cwd=cwd, capture_output=True, text=True,
                           env={**clean, **environment}, timeout=60, check=False)
 
@@ -126,6 +127,11 @@ def test_light_commands_never_import_torch_or_openai(command, tmp_path):
     (["run", "--aim-latency", "5ms", "--min-accuracy", "0.9"], 3, "give one of them"),
     (["run", "--start", "missing.json"], 3, "missing.json"),
     (["run", "--wat"], 2, "--wat"),
+    (["latency", "calibrate", "--target", "t4"], 3, "--samples"),
+    (["latency", "calibrate", "--samples", "missing.csv"], 3, "missing.csv"),
+    (["latency", "check", "--target", "t4"], 3, "llmnas latency calibrate --target t4"),
+    (["latency", "predict", "missing.json"], 3, "missing.json"),
+    (["latency", "predict"], 3, "nothing to predict"),
     (["show", "nothing"], 6, "runs list"),
     (["resume", "nothing"], 6, "runs list"),
     (["spaces", "validate", "missing.yaml"], 3, "missing.yaml"),

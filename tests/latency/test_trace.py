@@ -18,7 +18,7 @@ from llmnas.space import list_spaces, load_space
 
 
 def _work(calls):
-    return [(call.kind, call.flops, call.values, call.weights) for call in calls]
+    return [(call.kind, call.op, call.flops, call.values, call.weights) for call in calls]
 
 
 def _networks(name):
@@ -28,7 +28,7 @@ def _networks(name):
 
 @pytest.mark.parametrize("name", list_spaces())
 def test_trace_agrees_with_the_network(name):
-    """A module's calls are those of its network, one by one: class, FLOPs, values and weights."""
+    """A module's calls are those of its network, one by one: class, operator, FLOPs, values and weights."""
     for network in _networks(name):
         if not any(layer.kind == "attention" for layer in network.layers):
             assert _work(trace(build(network, seed=0), network.input_shape)) == _work(kernels(network))
