@@ -232,6 +232,8 @@ class _MainJob:
             self.settings = self.settings.model_copy(update={"space": self._space_name()})
             self.settings = self._limited()
             self._unused = kept.copy_calibrations(self.targets, self.machine, self.data.shape, self.store.directory)
+            self._unused |= kept.calibrate_here(self.targets, self.space, self.data, self.executor,
+                                                self.settings.budget_s, self.settings.seed, self.store.directory)
             self.journal.emit(RunStarted(
                 run=self.store.directory.name, settings=self.settings, plan=self._plan(), task=self._task(),
                 environment=self.machine, model=self.model.name if self.model else None, argv=argv,
@@ -405,8 +407,8 @@ class _MainJob:
 
     def _search(self, evaluator: Rungs) -> Stopped:
         setup = Setup(space=self.space, settings=self.settings, shape=self.data.shape, classes=self.data.classes,
-                      targets=self.keys, max_macs=self._max_macs(), task=self._task(), model=self.model,
-                      prompts=self._prompts())
+                      targets=self.keys, max_macs=self._max_macs(), keeps=evaluator.keeps, task=self._task(),
+                      model=self.model, prompts=self._prompts())
         strategy = load_strategy(self.settings.strategy)(setup)
         return Search(self.journal, self.space, self.data.shape, self.data.classes, strategy, evaluator,
                       start=self._start(), model=self._calls(), interrupted=self.interrupts).run()

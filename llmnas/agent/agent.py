@@ -68,11 +68,19 @@ class Agent:
             proposal(self.name, "one_edit", ctx.step, self.space.mutate(best, rng), [best])]
 
     def _prior(self, n: int, step: int) -> list[Proposal]:
-        """Returns known-good designs, evenly spread over the range of cost that can be trained in the time."""
-        limit = self.setup.max_macs
-        designs = [graph for graph in self.space.prior() if limit is None or self._macs(graph) <= limit]
+        """Returns known-good designs, evenly spread over the cost of those that keep the constraints.
+
+        When none does, over those that can be trained in the time.
+        """
+        designs = [graph for graph in self.space.prior() if self._trainable(graph)]
+        designs = [graph for graph in designs if self.setup.keeps(graph)] or designs
+        designs.sort(key=self._macs)
         picked = sorted({round(i * (len(designs) - 1) / max(1, n)) for i in range(1, n + 1)} if designs else ())
         return [proposal(self.name, "prior", step, designs[i]) for i in picked]
+
+    def _trainable(self, graph: ArchGraph) -> bool:
+        return not self.space.validate(graph, self.setup.shape, self.setup.classes) and (
+            self.setup.max_macs is None or self._macs(graph) <= self.setup.max_macs)
 
     def _macs(self, graph: ArchGraph) -> int:
         return self.space.network(graph, self.setup.shape, self.setup.classes).counts.macs

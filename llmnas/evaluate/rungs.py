@@ -92,6 +92,10 @@ class Rungs:
         """Returns the network of a legal graph on this run's data."""
         return self.space.network(graph, self.data.shape, self.data.classes)
 
+    def keeps(self, graph: ArchGraph) -> bool:
+        """Returns whether a legal graph breaks no constraint as far as size and predicted latency tell."""
+        return not self._counted(graph, self.network(graph)).violates
+
     # -- screening
 
     def screen(self, graphs: Sequence[ArchGraph], scored: int | None, limit_s: float) -> list[Screened]:

@@ -44,6 +44,7 @@ class Setup:
         classes: Number of classes.
         targets: Keys of the targets, the first one being judged by.
         max_macs: About the most MACs that can be trained in the time; None when there is no such limit.
+        keeps: Whether a legal graph breaks no constraint as far as can be told without running it.
         task: Facts about the data for prompts.
         model: The language model, for strategies that use one.
         prompts: The prompt set, likewise.
@@ -55,6 +56,7 @@ class Setup:
     classes: int
     targets: tuple[str, ...] = ()
     max_macs: int | None = None
+    keeps: Callable[[ArchGraph], bool] = lambda graph: True
     task: dict[str, Any] = field(default_factory=dict)
     model: Any = None
     prompts: Any = None
