@@ -26,9 +26,9 @@ from llmnas.latency.genes import Choices, encoded, genes_of
 from llmnas.latency.kernels import Kernel
 from llmnas.latency.measure import interleaved
 from llmnas.latency.microbench import interpolated, operators, time_operators
-from llmnas.latency.predictor import Predictor, choose, known
+from llmnas.latency.predictor import MEASUREMENT, Predictor, choose, known
 from llmnas.latency.target import Target, parse_target
-from llmnas.latency.timing import Conditions, never
+from llmnas.latency.timing import BETWEEN_ROUNDS, Conditions, never
 from llmnas.network import Network, Shape
 
 SCHEMA: Final = "llmnas.calibration/1"
@@ -116,7 +116,9 @@ class Calibration(Frozen):
         table = {_kernel(operator.kernel): operator.ms for operator in self.operators}
         micro = interpolated(table, costs(target).expected) if table else None
         proxy = None if self.proxy is None else self.proxy.predictor(_target(self.proxy.target))
-        return Predictor(target, known(networks, encoded(chosen)), ms, micro=micro, proxy=proxy, code=genes_of(chosen))
+        repeats = BETWEEN_ROUNDS if self.origin == "measured" else MEASUREMENT
+        return Predictor(target, known(networks, encoded(chosen)), ms, micro=micro, proxy=proxy, code=genes_of(chosen),
+                         measurement=repeats)
 
     def fits(self, target: Target, here: Conditions | Here | None = None, shape: Shape | None = None) -> str:
         """Returns why it must not be used for a target, in words; nothing when it may.

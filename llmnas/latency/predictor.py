@@ -131,12 +131,15 @@ class Predictor:
         proxy: Predicts another device. What it says is one more feature of the regressions, so it counts for something
             from `REGRESSION` samples on, and never instead of them.
         code: How to read choices, when the samples have genes.
+        measurement: Standard deviation of the log of one measurement against another day's.
     """
 
     def __init__(self, target: Target, samples: Known | None = None, ms: Sequence[float] | Floats = (), *,
                  runtime_known: bool = True, host: Host | None = None, micro: Cost | None = None,
-                 proxy: Predictor | None = None, code: Genes | None = None) -> None:
+                 proxy: Predictor | None = None, code: Genes | None = None,
+                 measurement: float = MEASUREMENT) -> None:
         self.target = target
+        self.measurement = measurement
         self.n = len(ms)
         self.host = host
         self.costs: Costs = costs(target, host)._replace(measured=micro)
@@ -313,7 +316,7 @@ class Predictor:
         if self.n >= RESIDUAL and samples.genes is not None:
             logs = np.log(ms) - self.fitted.log_ms(tables)
             self.residual, self.residuals = _left_over(samples.genes, logs, self.residuals)
-        self.sigma = sqrt(float(np.mean(self.residuals**2)) + MEASUREMENT**2)
+        self.sigma = sqrt(float(np.mean(self.residuals**2)) + self.measurement**2)
         self.freedom = float(self.n - 1)
 
     def _members(self) -> tuple[Member, ...]:
