@@ -175,7 +175,7 @@ def calibrate(target: Target, candidates: Sequence[Network], n: int = NETWORKS, 
         target: A measurable target.
         candidates: Networks of the spaces it will predict, some hundred; those to measure are chosen among them.
         n: How many networks.
-        budget_s: Wall seconds for everything.
+        budget_s: Wall seconds for everything; three runs of every network are made whatever it is.
         names: What people call the candidates.
         choices: How they were chosen.
         expired: Whether to end now.
@@ -194,7 +194,7 @@ def calibrate(target: Target, candidates: Sequence[Network], n: int = NETWORKS, 
     ends = started + budget_s
     networks = [candidates[place] for place in chosen]
     each_s = max(.1, .85 * (ends - time.monotonic()) / max(len(networks), 1))
-    measured = interleaved(networks, target, each_s, lambda: expired() or time.monotonic() > ends)
+    measured = interleaved(networks, target, each_s, expired)
     samples = tuple(
         Sample(name=names[place] if names else str(place), network=candidates[place].to_data(), ms=found.latency.ms,
                low=found.latency.low, high=found.latency.high, choices=choices[place] if choices else ())
