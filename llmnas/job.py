@@ -54,6 +54,9 @@ from llmnas.strategies import Setup, load_strategy
 from llmnas.train import METRICS, recipe_for
 
 PROBE_S: Final = 60.0
+METERING: Final = .1
+"""Of the final training's time, for reading the energy of the chosen network; less than `METER_LEAST_S` is no use."""
+METER_LEAST_S: Final = 7.5
 REACH_S: Final = 6.0
 PERSON_ENDED: Final = ("interrupted", "stop_file")
 
@@ -215,6 +218,7 @@ class _MainJob:
         self.interrupts = Interrupts()
         self._unused: dict[str, str] = {}  # why a kept calibration is not used, by target key
         self._tried: set[int] = set()  # trials whose final training failed
+        self._metered: set[int] = set()  # trials whose energy was asked for
         self.exits = ExitStack()
         self.executor = executor or self.exits.enter_context(LocalExecutor(logs=store.directory / "jobs"))
 
@@ -453,6 +457,7 @@ class _MainJob:
     def _conclude(self, evaluator: Rungs, stopped: Stopped) -> None:
         self._full_rung(evaluator)
         chosen = self._select(evaluator)
+        self._meter(evaluator, chosen)
         limited = stopped.reason != "budget" and self.settings.max_evals is not None
         while chosen is not None and "final" not in chosen.trained and not self.interrupts():
             left = self.settings.budget_s - self.state.plan.wrap_s - self.clock.t()
@@ -463,6 +468,15 @@ class _MainJob:
             if measured.trained is not None:
                 return
             chosen = self._second_choice(chosen, measured.note)
+
+    def _meter(self, evaluator: Rungs, chosen: Trial | None) -> None:
+        """Reads the energy of the chosen network where there is a counter, in a tenth of the final training's time."""
+        limit_s = METERING * self.state.plan.final_s
+        if chosen is None or limit_s < METER_LEAST_S or "final" in chosen.trained or chosen.n in self._metered:
+            return
+        self._metered.add(chosen.n)
+        for measured in evaluator.meter(chosen, limit_s):
+            self.journal.emit(measured)
 
     def _second_choice(self, failed: Trial, note: str) -> Trial | None:
         """Returns the cheapest architecture that was not tried yet, after a final training failed, while time is left.

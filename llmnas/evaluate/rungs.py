@@ -242,6 +242,19 @@ class Rungs:
         return {"epochs": MAX_EPOCHS, "time_limit_s": max(0.5, limit_s - KILL_S / 3),
                 "weights": str(weights), "test": True, "progress": str(self.root / "final.jsonl")}
 
+    def meter(self, trial: Trial, limit_s: float) -> list[Measured]:
+        """Returns the energy of a trial on every target that is here and has a counter that can be read."""
+        found = []
+        for target in self.targets:
+            if not target.measurable or trial.proposal.graph is None or limit_s <= 0:
+                continue
+            outcome = self.executor.submit(Job(kind="meter", threads=target.threads, deadline_s=limit_s, payload={
+                "network": self.network(trial.proposal.graph).to_data(), "limit_s": limit_s,
+                "target": target.model_dump(mode="json")})).future.result()
+            if outcome.result is not None and outcome.result["energy"] is not None:
+                found.append(Measured(n=trial.n, energy=Energy.model_validate(outcome.result["energy"])))
+        return found
+
     def settle(self, trial: Trial, limit_s: float, targets: Sequence[str]) -> list[Measured]:
         """Returns what a timing gives where so far there is a prediction; see `Evaluator.settle`."""
         wanted = [target for target in self.targets if target.key in targets and target.measurable

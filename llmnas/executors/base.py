@@ -21,6 +21,7 @@ KINDS: Final[dict[str, str]] = {
     "train": "llmnas.train.trainer:train",
     "screen": "llmnas.evaluate.screening:screen_job",
     "measure": "llmnas.latency.estimate:measure_job",
+    "meter": "llmnas.latency.metering:meter_job",
     "calibrate": "llmnas.latency.calibrate:calibrate_job",
     "score": "llmnas.proxies.job:score_job",
     "export": "llmnas.export.job:export_job",

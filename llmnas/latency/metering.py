@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any, Final, NamedTuple
 
 from llmnas.graph import Frozen
+from llmnas.latency.estimate import Never, Stop
 from llmnas.latency.measure import CPU_WARMUPS, CUDA_WARMUPS, cuda_uuid, prepare, settings
 from llmnas.latency.meters import Meter, NoCounter, open_nvml, open_rapl
 from llmnas.latency.target import Target
@@ -19,6 +20,7 @@ from llmnas.latency.timing import load_average, median_interval, never
 from llmnas.network import Network
 from llmnas.records import Energy
 
+_SPARE: Final = 1.5  # over the windows: preparation, power at rest
 WINDOWS: Final = 5  # the least number whose extremes bound the median with 90 %
 
 
@@ -162,10 +164,33 @@ def _summary(found: Sequence[Window], idle: Window, meter: Meter, target: Target
         raise NoCounter(f"{meter.covers}: the counter stands still over {length} s")
     per_call = [window.mj / window.runs for window in found]
     low, high = median_interval(per_call)
-    energy = Energy(mj=median(per_call), low=low, high=high, device=target.device, batch=target.batch,
+    energy = Energy(mj=median(per_call), low=low, high=high, device=target.key, batch=target.batch,
                     runtime=target.runtime, source="measured", n=len(found))
     return EnergyMeasurement(
         energy=energy, watts=median(window.mj / 1e3 / window.seconds for window in found),
         idle_w=idle.mj / 1e3 / idle.seconds if idle.mj > 0 and idle.seconds > 0 else None, meter=meter.name,
         covers=meter.covers, windows=len(found), runs=sum(window.runs for window in found), seconds=length,
         load_average=load_average())
+
+
+def meter_job(payload: dict[str, Any], stop: Stop | None = None) -> dict[str, Any]:
+    """Reads the energy of a network in a child process.
+
+    Args:
+        payload: ``network`` (`Network.to_data`), ``target`` (a dumped `Target`) and ``limit_s``: wall seconds; a
+            counter whose windows do not fit is not read.
+        stop: Asked between windows whether to end.
+
+    Returns:
+        ``energy``: a dumped `Energy` or None, and ``why`` there is none.
+    """
+    target = Target.model_validate(payload["target"])
+    try:
+        meter = find_meter(target)
+        if meter.window_s * WINDOWS * _SPARE > payload["limit_s"]:
+            raise NoCounter(f"{WINDOWS} windows of {meter.window_s:g} s do not fit into {payload['limit_s']:.0f} s")
+        found = meter_network(Network.from_data(payload["network"]), target, meter, expired=(stop or Never()).expired)
+    except NoCounter as none:
+        return {"energy": None, "why": str(none)}
+    return {"energy": None if found is None else found.energy.model_dump(mode="json"),
+            "why": "" if found else "it was stopped before three windows"}

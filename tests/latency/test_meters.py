@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmnas.latency import NoCounter, available_meters, find_meter, measure_energy, meter_network, parse_target
+from llmnas.latency.metering import meter_job
 from llmnas.latency.meters import RaplMeter, Zone, open_nvml, open_rapl, spent_uj
 from llmnas.latency.state import GpuState, cpu_mhz, gpu_state
 from llmnas.network import Draft
@@ -221,3 +222,18 @@ def test_gpu_counter_is_that_of_the_device_in_use(monkeypatch):
     monkeypatch.setattr("llmnas.latency.metering.open_nvml", lambda uuid: asked.append(uuid) or SimpleNamespace())
     find_meter(parse_target("gpu", True, "Tesla T4"))
     assert asked == ["GPU-1"]
+
+
+def test_a_job_says_why_there_is_no_energy(monkeypatch):
+    """A child process answers with the reason, never with 0; a counter whose windows do not fit is not read."""
+    payload = {"network": _small().to_data(), "target": CPU.model_dump(mode="json"), "limit_s": 60.0}
+    monkeypatch.setattr("llmnas.latency.metering.find_meter", _none)
+    assert meter_job(payload) == {"energy": None, "why": "nothing here"}
+    monkeypatch.setattr("llmnas.latency.metering.find_meter", lambda target: open_nvml(nvml=Nvml()))
+    short = meter_job({**payload, "limit_s": 5.0})
+    assert short["energy"] is None
+    assert "do not fit" in short["why"]
+
+
+def _none(target):
+    raise NoCounter("nothing here")
