@@ -103,6 +103,12 @@ class Calibration(Frozen):
         return frozenset(tuple(sample.network["input_shape"]) for sample in self.samples)
 
     @property
+    def spaces(self) -> tuple[str, ...]:
+        """Names of the spaces of the samples; empty when some are of no space with fixed slots."""
+        named = [sample.choices[0].partition("/")[0] if sample.choices else "" for sample in self.samples]
+        return tuple(sorted(set(named))) if all(named) else ()
+
+    @property
     def says(self) -> str:
         """What it is, in words."""
         by = "measured here" if self.origin == "measured" else f"samples of {self.source}"
