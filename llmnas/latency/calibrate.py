@@ -34,6 +34,8 @@ from llmnas.network import Network, Shape
 SCHEMA: Final = "llmnas.calibration/1"
 NETWORKS: Final = 20
 BUDGET_S: Final = 30.0
+LEAST_S: Final = 20.0
+"""Wall seconds that the networks may take, whatever is left of the budget: on a busy machine none would be measured."""
 _MICRO_SHARE: Final = .6  # of the budget for single operators
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -179,7 +181,7 @@ def calibrate(target: Target, candidates: Sequence[Network], n: int = NETWORKS, 
         target: A measurable target.
         candidates: Networks of the spaces it will predict, some hundred; those to measure are chosen among them.
         n: How many networks.
-        budget_s: Wall seconds for everything.
+        budget_s: Wall seconds for everything, on a busy machine exceeded by at most `LEAST_S`.
         names: What people call the candidates.
         choices: How they were chosen.
         expired: Whether to end now.
@@ -195,10 +197,11 @@ def calibrate(target: Target, candidates: Sequence[Network], n: int = NETWORKS, 
     chosen = choose(pool, target, n)
     alone = operators(candidates, costs(target).expected)
     table = time_operators(alone, target, _MICRO_SHARE * budget_s, expired)
-    ends = started + budget_s
     networks = [candidates[place] for place in chosen]
-    each_s = max(.1, .85 * (ends - time.monotonic()) / max(len(networks), 1))
-    measured = interleaved(networks, target, each_s, lambda: expired() or time.monotonic() > ends)
+    left = budget_s - (time.monotonic() - started)
+    ends = time.monotonic() + max(left, LEAST_S)
+    measured = interleaved(networks, target, max(.1, .85 * left / max(len(networks), 1)),
+                           lambda: expired() or time.monotonic() > ends)
     samples = tuple(
         Sample(name=names[place] if names else str(place), network=candidates[place].to_data(), ms=found.latency.ms,
                low=found.latency.low, high=found.latency.high, choices=choices[place] if choices else ())
