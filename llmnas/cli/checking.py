@@ -19,6 +19,7 @@ from llmnas.latency.check import check as compared
 from llmnas.latency.predictor import Expected, Predictor, counted, passes_of
 from llmnas.network import Network
 from llmnas.records import Latency
+from llmnas.space import list_spaces
 
 SCHEMA: Final = "llmnas.latency.check/1"
 
@@ -51,9 +52,9 @@ def _measured(executor: Executor, target: Target, wanted: Wanted, calibration: C
         raise InputError(f"target {target.key!r} cannot be timed here: {target.reason}",
                          "bring held-out measurements: --samples FILE.csv")
     used = _networks(calibration)
-    shapes = wanted.shapes or (() if wanted.spaces else tuple(sorted(calibration.shapes)))
-    fresh = [one for one in drawn(wanted.spaces, shapes, wanted.classes, n + len(used), wanted.seed)
-             if one.network not in used][:n]
+    shapes = wanted.shapes or tuple(sorted(calibration.shapes))
+    pool = drawn(wanted.spaces or _spaces(calibration), shapes, wanted.classes, n + len(used), wanted.seed)
+    fresh = [one for one in pool if one.network not in used][:n]
     payload = {"networks": [one.network.to_data() for one in fresh], "target": target.model_dump(mode="json"),
                "budget_s": budget_s / max(len(fresh), 1), "interleave": True}
     found = run_job(executor, Job(kind="measure", payload=payload), "timing")["latencies"]
@@ -63,6 +64,18 @@ def _measured(executor: Executor, target: Target, wanted: Wanted, calibration: C
         raise InputError("nothing was measured: " + next(iter(one["error"] for one in found), "no fresh network"),
                          "give a longer --budget, or another --space")
     return samples
+
+
+def _spaces(calibration: Calibration) -> tuple[str, ...]:
+    """Returns the spaces a calibration is of; empty when it does not say.
+
+    Raises:
+        InputError: One of them is a file of a person's own.
+    """
+    if own := sorted(set(calibration.spaces) - set(list_spaces())):
+        raise InputError(f"the calibration is of space {own[0]!r}, whose file is not known",
+                         "give --space FILE.yaml")
+    return calibration.spaces
 
 
 def _sample(subject: Subject, found: Latency) -> Sample:

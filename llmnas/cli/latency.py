@@ -129,7 +129,7 @@ def check(
     average: Average = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the calibration of a target with networks it was not made from."""
+    """Compare the calibration of a target with networks it was not made from, by default of its spaces and shapes."""
     from llmnas.budget import parse_duration
     from llmnas.cli.calibrating import Wanted
     from llmnas.cli.checking import answer, judged, lines

@@ -34,6 +34,8 @@ from llmnas.network import Network, Shape
 SCHEMA: Final = "llmnas.calibration/1"
 NETWORKS: Final = 20
 BUDGET_S: Final = 30.0
+LEAST_S: Final = 20.0
+"""Wall seconds that the networks may take, whatever is left of the budget: on a busy machine none would be measured."""
 _MICRO_SHARE: Final = .6  # of the budget for single operators
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -101,6 +103,12 @@ class Calibration(Frozen):
     def shapes(self) -> frozenset[Shape]:
         """Input shapes of the samples."""
         return frozenset(tuple(sample.network["input_shape"]) for sample in self.samples)
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """Names of the spaces of the samples; empty when some are of no space with fixed slots."""
+        named = [sample.choices[0].partition("/")[0] if sample.choices else "" for sample in self.samples]
+        return tuple(sorted(set(named))) if all(named) else ()
 
     @property
     def says(self) -> str:
@@ -191,7 +199,6 @@ def calibrate(target: Target, candidates: Sequence[Network], n: int = NETWORKS, 
     chosen = choose(pool, target, n)
     alone = operators(candidates, costs(target).expected)
     table = time_operators(alone, target, _MICRO_SHARE * budget_s, expired)
-    ends = started + budget_s
     networks = [candidates[place] for place in chosen]
     each_s = max(.1, .85 * (ends - time.monotonic()) / max(len(networks), 1))
     measured = interleaved(networks, target, each_s, expired)
