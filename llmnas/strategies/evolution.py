@@ -28,6 +28,7 @@ class Evolution:
 
     name = "evolution"
     waits = False
+    founder = "random"  # operator of the first population
 
     def __init__(self, setup: Setup, population: int = POPULATION, sample: int = SAMPLE) -> None:
         self.space, self.merit = setup.space, setup.merit
@@ -37,8 +38,11 @@ class Evolution:
     def ask(self, n: int, rng: Rng, ctx: Context) -> Sequence[Proposal]:
         """Returns random draws while the population fills, and mutated winners of tournaments afterwards."""
         if len(self.population) < (self.population.maxlen or 0):
-            return [proposal(self.name, "random", ctx.step, self.space.sample(rng)) for _ in range(n)]
+            return [proposal(self.name, self.founder, ctx.step, graph) for graph in self._founders(n, rng, ctx)]
         return [self._child(rng, ctx.step) for _ in range(n)]
+
+    def _founders(self, n: int, rng: Rng, ctx: Context) -> list[ArchGraph]:
+        return [self.space.sample(rng) for _ in range(n)]
 
     def _child(self, rng: Rng, step: int) -> Proposal:
         drawn = rng.choice(len(self.population), size=min(self.sample, len(self.population)), replace=False)
