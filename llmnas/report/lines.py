@@ -9,6 +9,7 @@ from llmnas.records import (
     Event,
     Finished,
     Measured,
+    Pooled,
     Reflected,
     Resumed,
     RunStarted,
@@ -38,6 +39,8 @@ def words(event: Event, state: RunState) -> str:
             return f"step {body.step}: asked for {say.plural(body.n, 'proposal')}"
         case Called() as body:
             return _called(body)
+        case Pooled() as body:
+            return f"step {body.step}: screened {say.plural(body.graphs, 'graph')} to choose among, by proxies {body.scored}"
         case Told() as body:
             return _told(body)
         case Measured() as body:

@@ -110,7 +110,7 @@ class Context:
         save: Writes the full text of a call and returns its path relative to the run.
         calls: Returns the model calls of the run so far.
         screen: Counts graphs and scores them by proxies without proposing them: one result each for the first ones, as
-            many as the run can afford, maybe none. Charged, and the same when a step is asked again.
+            many as the run can afford, maybe none; once an ask. Charged, and the same when a step is asked again.
     """
 
     step: int
