@@ -524,8 +524,8 @@ class Finished(Frozen):
 
 
 Body = Annotated[
-    RunStarted | Resumed | Asked | Called | Told | Pooled | Measured | Reflected | Checkpointed | Warned | Selected | Stopped
-    | Finished, Field(discriminator="kind")]
+    RunStarted | Resumed | Asked | Called | Told | Pooled | Measured | Reflected | Checkpointed | Warned | Selected
+    | Stopped | Finished, Field(discriminator="kind")]
 
 
 class Event(Frozen):

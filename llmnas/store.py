@@ -188,7 +188,7 @@ class RunState:
         """Returns the trials with a search score, in order."""
         return [self.trials[n - 1] for n in self.scored]
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:  # noqa: PLR0912  # one case for every kind of event
         """Takes one event in."""
         self.clock_s, self.events = event.t_s, self.events + 1
         match event.body:

@@ -33,6 +33,8 @@ MOST: Final = 300
 BINS: Final = 64
 CHOICES: Final = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (1.0, 1.0, 0.0), (1.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 1.0))
 """Weights of encoding, graph features and sizes among which the marginal likelihood decides."""
+HOPELESS: Final = 0.1
+"""Candidates whose chance to keep the limits is below this share of the best chance are not proposed."""
 RHO: Final = 0.05
 """Weight of the linear part of ParEGO's scalar (Knowles 2006, section III)."""
 KEPT: Final = 20_000
@@ -189,7 +191,7 @@ class Bayesian:
                 process = _process([point for point, _ in known], (logs - centre) / width)
                 mean, spread = process.predict(features(candidates))
                 chance *= ndtr(((np.log(most) - centre) / width - mean) / spread)
-        return chance
+        return np.where(chance < HOPELESS * chance.max(), 0.0, chance)
 
 
 class BayesianFront(Bayesian):

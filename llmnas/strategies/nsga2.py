@@ -90,12 +90,11 @@ class Nsga2:
         return proposal(self.name, "random", step, drawn[0]) if drawn else None
 
     def _child(self, rng: Rng) -> tuple[ArchGraph, list[ArchGraph]]:
-        parents = [self._winner(rng)]
-        graph = parents[0]
-        if rng.random() < self.crossover:
-            parents.append(self._winner(rng))
-            graph = self.space.crossover(*parents, rng)
-        return self.space.mutate(graph, rng), parents
+        first = self._winner(rng)
+        if rng.random() >= self.crossover:
+            return self.space.mutate(first, rng), [first]
+        second = self._winner(rng)
+        return self.space.mutate(self.space.crossover(first, second, rng), rng), [first, second]
 
     def _winner(self, rng: Rng) -> ArchGraph:
         """Returns the better of two by the crowded-comparison operator (section III-B)."""

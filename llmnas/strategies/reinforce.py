@@ -67,7 +67,8 @@ class Policy:
         nodes = []
         for slot in self._slots.slots:
             op = str(self._pick((slot.id, None, None), probabilities, rng))
-            choice = {name: self._pick((slot.id, op, name), probabilities, rng) for name in slot.choices[op]}
+            choice = {name: int(value) if name != "se" else bool(value) for name in slot.choices[op]
+                      for value in [self._pick((slot.id, op, name), probabilities, rng)]}
             nodes.append(self._slots.node(slot, op, choice))
         return self._slots.graph(nodes)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmnas.records import Counts, Origin, Settings, Trained, Trial
+from llmnas.records import Counts, Settings, Trained, Trial
 from llmnas.space import Digits, load_space
 from llmnas.strategies import Context, Setup, load_strategy
 
@@ -41,8 +41,8 @@ class TableSearch:
         self.seed, self.evals = seed, evals
         self.trials, self.rows = [], {}
 
-    def run(self):
-        for step in range(ROOM * self.evals):
+    def run(self, asks=None):
+        for step in range(asks or ROOM * self.evals):
             if len(self.rows) >= self.evals or not self._step(step):
                 break
         return self
