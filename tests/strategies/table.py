@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmnas.records import Counts, Settings, Trained, Trial
+from llmnas.records import Latency, Settings, Trained, Trial
 from llmnas.space import Digits, load_space
 from llmnas.strategies import Context, Setup, load_strategy
 
@@ -26,12 +26,22 @@ def table():
         return {row["ops"]: (float(row["c10_val200"]), float(row["c10_test200"])) for row in csv.DictReader(file)}
 
 
-def setup_on(space, **settings):
-    return Setup(space=space, settings=Settings(space=space.name, **settings), shape=space.spec.shape, classes=10)
+@cache
+def counted(space, digits):
+    """Returns the sizes of a row."""
+    return space.network(Digits(space).graph(digits)).counts
+
+
+def setup_on(space, targets=(), **settings):
+    return Setup(space=space, settings=Settings(space=space.name, **settings), shape=space.spec.shape, classes=10,
+                 targets=targets)
 
 
 class TableSearch:
-    """Asks a strategy for one design at a time until `evals` distinct rows were read."""
+    """Asks a strategy for one design at a time until `evals` distinct rows were read.
+
+    Sizes are the networks'. On the target `toy` a design takes 1 ms and one more for every unit of its digits.
+    """
 
     def __init__(self, strategy, seed, evals=100, score=None, space="nb201"):
         self.space = load_space(space)
@@ -59,12 +69,13 @@ class TableSearch:
     def _trial(self, one):
         row = self.digits(one.graph)
         n, seen = len(self.trials) + 1, self.rows.get(row)
-        counts = Counts(params=1, macs=1 + sum(map(int, row)), memory_mb=1, layers=1)
+        counts, ms = counted(self.space, row), 1.0 + sum(map(int, row))
         if seen is not None:
             return Trial(n=n, proposal=one, status="duplicate", key=one.graph.key(), duplicate_of=seen, counts=counts)
         self.rows[row] = n
         score = self.score(row)
-        return Trial(n=n, proposal=one, status="trained", key=one.graph.key(), counts=counts, trained={
+        latency = {"toy": Latency(ms=ms, low=ms, high=ms, device="toy", source="table")}
+        return Trial(n=n, proposal=one, status="trained", key=one.graph.key(), counts=counts, latency=latency, trained={
             "short": Trained(metric="accuracy", val_score=score, val_loss=1 - score, epochs=1, seconds=1, seed=0)})
 
     def best(self):

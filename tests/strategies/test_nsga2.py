@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 from llmnas.front import excess
 from llmnas.records import Counts, Latency, Trial
 from llmnas.space import load_space
+from llmnas.strategies import load_strategy
 from llmnas.strategies.base import proposal
 from llmnas.strategies.nsga2 import Nsga2, crowding, dominates, fronts, survivors
 from tests.strategies.table import TableSearch, setup_on
@@ -100,6 +101,8 @@ def test_it_finds_more_of_a_front_than_random():
         return total + best * (24 - last)
 
     def mean(name, seeds):
-        return np.mean([area(TableSearch(name, seed, score=score).run()) for seed in range(seeds)])
+        space = load_space("nb201")
+        return np.mean([area(TableSearch(load_strategy(name)(setup_on(space, targets=("toy",))), seed, score=score)
+                             .run()) for seed in range(seeds)])
 
     assert mean("random", 8) < min(mean("nsga2", 8), mean("bayesian_front", 2))
