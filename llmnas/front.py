@@ -197,3 +197,18 @@ def violations(settings: Settings, targets: Sequence[str], counts: Counts, laten
         if (used := energy.get(target)) is not None and used.mj > most:
             found.append(f"{used.mj:.3g} mJ ({used.source}) exceed {most:g} mJ on {target}")
     return tuple(found)
+
+
+def excess(trial: Trial, settings: Settings, targets: Sequence[str]) -> float:
+    """Returns how far a trial breaks its constraints: the sum of the relative amounts above the limits, 0 when legal.
+
+    A constraint that is broken but has no figure here, as when a network is too slow to be trained, counts 1.
+    """
+    counts = trial.counts
+    used = [] if counts is None else [(counts.params, settings.max_params), (counts.memory_mb, settings.max_memory_mb)]
+    used += [(trial.latency[key].ms, most) for key, most in latency_limits(settings, targets).items()
+             if key in trial.latency]
+    used += [(trial.energy[key].mj, most) for key, most in energy_limits(settings, targets).items()
+             if key in trial.energy]
+    above = sum(max(0.0, value / most - 1) for value, most in used if most is not None)
+    return above if above > 0 or not trial.violates else 1.0

@@ -439,6 +439,16 @@ class Told(Frozen):
     weights: dict[str, float] | None = None
 
 
+class Pooled(Frozen):
+    """A strategy had graphs screened that it may not propose: `graphs` counted, `scored` of them by proxies."""
+
+    kind: Literal["pooled"] = "pooled"
+    step: int
+    graphs: int
+    scored: int
+    seconds: float = 0.0
+
+
 class Measured(Frozen):
     """One training or measurement of one trial."""
 
@@ -514,8 +524,8 @@ class Finished(Frozen):
 
 
 Body = Annotated[
-    RunStarted | Resumed | Asked | Called | Told | Measured | Reflected | Checkpointed | Warned | Selected | Stopped
-    | Finished, Field(discriminator="kind")]
+    RunStarted | Resumed | Asked | Called | Told | Pooled | Measured | Reflected | Checkpointed | Warned | Selected
+    | Stopped | Finished, Field(discriminator="kind")]
 
 
 class Event(Frozen):

@@ -7,7 +7,7 @@ concrete is imported here: strategies come by name (`llmnas.strategies.load_stra
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass, field
@@ -26,6 +26,7 @@ from llmnas.records import (
     Event,
     Measured,
     Plan,
+    Pooled,
     Proposal,
     Rung,
     Settings,
@@ -241,7 +242,8 @@ class Search:
         """Returns the strategy's answer; None when the search was over before it came."""
         context = Context(step=step, trials=tuple(self.state.trials), rules=self.state.rules,
                           deadline=self.journal.clock.monotonic(self.end), emit=self.journal.emit,
-                          reply=self.model.reply, save=self.model.save, calls=lambda: tuple(self.state.calls))
+                          reply=self.model.reply, save=self.model.save, calls=lambda: tuple(self.state.calls),
+                          screen=self._pool(step))
         rng = np.random.default_rng([self.settings.seed, step])
         if not self.strategy.waits:
             return self.strategy.ask(n, rng, context)
@@ -254,6 +256,37 @@ class Search:
                     raise
                 self.journal.tick("waiting for the language model")
         return None
+
+    def _pool(self, step: int) -> Callable[[Sequence[ArchGraph]], Sequence[Screened]]:
+        """Returns what screens graphs for this ask, once: in all asks a quarter of the proposals the plan expects.
+
+        What was screened for this step before the run was killed is charged again, but not held against it.
+        """
+        earlier = [pool for pool in self.state.pools.values() if pool.step < step]
+        room = max(self.plan.batch, self.plan.proposals // 4) - sum(pool.graphs for pool in earlier)
+        cap = self._proxies_left(earlier)
+
+        def screen(graphs: Sequence[ArchGraph]) -> Sequence[Screened]:
+            nonlocal room
+            taken, room = list(graphs[:max(0, room)]), 0
+            if not taken:
+                return ()
+            started = self.journal.clock.t()
+            self.journal.tick(f"screening {len(taken)} graphs")
+            screened = self.evaluator.screen(taken, cap, self.end - started)
+            scored = sum(len(one.scores) > 2 for one in screened)
+            self.journal.emit(Pooled(step=step, graphs=len(taken), scored=scored,
+                                     seconds=self.journal.clock.t() - started))
+            return screened
+
+        return screen
+
+    def _proxies_left(self, pools: Collection[Pooled]) -> int | None:
+        """Returns how many graphs may still be scored by proxies; None when the person set no limit."""
+        if self.settings.screen is None:
+            return None
+        done = sum(len(trial.scores) > 2 for trial in self.state.trials) + sum(pool.scored for pool in pools)
+        return max(0, self.settings.screen - done)
 
     def _lose_model(self, step: int, error: ModelError) -> None:
         if self.settings.on_llm_failure == "stop":
@@ -331,10 +364,8 @@ class Search:
         graphs: list[ArchGraph] = [trial.proposal.graph for trial in trials if trial.proposal.graph is not None]
         if not graphs:
             return []
-        cap = self.settings.screen
-        done = sum(len(trial.scores) > 2 for trial in self.state.trials) if cap is not None else 0
         self.journal.tick(f"screening {len(graphs)} proposals")
-        screened = self.evaluator.screen(graphs, None if cap is None else max(0, cap - done),
+        screened = self.evaluator.screen(graphs, self._proxies_left(self.state.pools.values()),
                                          self.end - self.journal.clock.t() if limit_s is None else limit_s)
         self._warn_of_blind_screening(screened)
         return screened

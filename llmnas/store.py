@@ -33,6 +33,7 @@ from llmnas.records import (
     Finished,
     Measured,
     Plan,
+    Pooled,
     Reflected,
     Resumed,
     Rule,
@@ -99,6 +100,7 @@ class RunState:
         pending: Numbers of trials that wait for their training, in order.
         told: Numbers of the trials a strategy was told of, in that order.
         told_step: Last step whose proposals were screened; -1 before the first.
+        pools: What strategies had screened beside their proposals, by step: of a step asked twice, the last.
         weights: What every proxy counted when a trial was ordered, by its number; trials of one step share one object.
         calls: Model calls in order.
         rules: The knowledge base.
@@ -123,6 +125,7 @@ class RunState:
     asked: Asked | None = None
     pending: list[int] = field(default_factory=list)
     told_step: int = -1
+    pools: dict[int, Pooled] = field(default_factory=dict)
     told: list[int] = field(default_factory=list)
     weights: dict[int, dict[str, float]] = field(default_factory=dict)
     calls: list[Called] = field(default_factory=list)
@@ -185,7 +188,7 @@ class RunState:
         """Returns the trials with a search score, in order."""
         return [self.trials[n - 1] for n in self.scored]
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:  # noqa: PLR0912  # one case for every kind of event
         """Takes one event in."""
         self.clock_s, self.events = event.t_s, self.events + 1
         match event.body:
@@ -199,6 +202,9 @@ class RunState:
                 self._called(body)
             case Told() as body:
                 self._told(body)
+            case Pooled() as body:
+                self.pools[body.step] = body
+                self.spent.screen_s += body.seconds
             case Measured() as body:
                 self._measured(body)
             case Reflected() as body:

@@ -16,6 +16,9 @@ from llmnas.errors import InputError
 
 _STARTED = time.monotonic()  # as near to the start of the process as can be: the budget counts from here
 
+STRATEGY_HELP = ("agent, random, local_search, evolution, proxy_warm, nsga2, reinforce, bayesian, bayesian_front, "
+                 "prior, or module:Class.")
+
 Json = Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")]
 Progress = Annotated[str, typer.Option(help="auto, live, plain or quiet.")]
 
@@ -33,7 +36,7 @@ def run(
                                            "CIFAR-10's archive.")] = "digits",
     space: Annotated[str, typer.Option(help="A space's name or its YAML; auto chooses by the data.")] = "auto",
     metric: Annotated[str, typer.Option(help="accuracy, balanced_accuracy or macro_f1.")] = "accuracy",
-    strategy: Annotated[str, typer.Option(help="agent, random, evolution, prior, or module:Class.")] = "agent",
+    strategy: Annotated[str, typer.Option(help=STRATEGY_HELP)] = "agent",
     target: Annotated[list[str] | None, typer.Option(
         help="cpu (this machine), gpu, gpu:NAME or a device; may be repeated. The first is judged by. [default: cpu]",
         show_default=False)] = None,

@@ -200,7 +200,7 @@ def calibrate(target: Target, candidates: Sequence[Network], n: int = NETWORKS, 
     alone = operators(candidates, costs(target).expected)
     table = time_operators(alone, target, _MICRO_SHARE * budget_s, expired)
     networks = [candidates[place] for place in chosen]
-    each_s = max(.1, .85 * (ends - time.monotonic()) / max(len(networks), 1))
+    each_s = max(.1, .85 * (started + budget_s - time.monotonic()) / max(len(networks), 1))
     measured = interleaved(networks, target, each_s, expired)
     samples = tuple(
         Sample(name=names[place] if names else str(place), network=candidates[place].to_data(), ms=found.latency.ms,

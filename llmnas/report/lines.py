@@ -9,6 +9,7 @@ from llmnas.records import (
     Event,
     Finished,
     Measured,
+    Pooled,
     Reflected,
     Resumed,
     RunStarted,
@@ -27,7 +28,7 @@ def line(event: Event, state: RunState) -> str:
     return f"[{say.clock(event.t_s):>7}] {say.one_line(words(event, state), 400)}"
 
 
-def words(event: Event, state: RunState) -> str:
+def words(event: Event, state: RunState) -> str:  # noqa: PLR0912  # one case for every kind of event
     """Returns what an event says, without the clock."""
     match event.body:
         case RunStarted() as body:
@@ -38,6 +39,8 @@ def words(event: Event, state: RunState) -> str:
             return f"step {body.step}: asked for {say.plural(body.n, 'proposal')}"
         case Called() as body:
             return _called(body)
+        case Pooled() as body:
+            return f"step {body.step}: screened {say.plural(body.graphs, 'graph')} to choose among"
         case Told() as body:
             return _told(body)
         case Measured() as body:

@@ -28,6 +28,7 @@ class Slots:
     def __init__(self, spec: SpaceSpec) -> None:
         self.spec = spec
         self.slots = spec.slots()
+        self._nodes: dict[tuple[str, str, tuple[tuple[str, int | bool], ...]], Node] = {}
         self.fixed: tuple[Node, ...] = ()
         self.output = self.slots[-1].id
         if spec.cell is not None:
@@ -67,16 +68,21 @@ class Slots:
     # -- making
 
     def graph(self, nodes: list[Node]) -> ArchGraph:
-        """Returns the graph with these slot nodes, in slot order."""
-        return ArchGraph(space=self.spec.name, nodes=(*nodes, *self.fixed), output=self.output)
+        """Returns the graph with these slot nodes, in slot order; types are not checked again, as nodes have theirs."""
+        return ArchGraph.model_construct(version=1, space=self.spec.name, nodes=(*nodes, *self.fixed),
+                                         output=self.output)
 
-    def _node(self, slot: Slot, op: str, choice: Choice) -> Node:
-        return Node(id=slot.id, op=op, inputs=slot.inputs, **choice)
+    def node(self, slot: Slot, op: str, choice: Choice) -> Node:
+        """Returns the slot's node; made once for each choice, because checking types takes most of a draw's time."""
+        made = (slot.id, op, tuple(choice.items()))
+        if made not in self._nodes:
+            self._nodes[made] = Node(id=slot.id, op=op, inputs=slot.inputs, **choice)
+        return self._nodes[made]
 
     def pick(self, slot: Slot, place: int) -> Node:
         """Returns the slot's node with the op at this place of its list, each attribute at its least value."""
         op = list(slot.choices)[place]
-        return self._node(slot, op, {name: values[0] for name, values in slot.choices[op].items()})
+        return self.node(slot, op, {name: values[0] for name, values in slot.choices[op].items()})
 
     def sample(self, rng: Rng) -> ArchGraph:
         """Returns a graph drawn uniformly per slot: the op first, then each attribute."""
@@ -84,7 +90,7 @@ class Slots:
 
     def _draw(self, slot: Slot, rng: Rng) -> Node:
         op = list(slot.choices)[rng.integers(len(slot.choices))]
-        return self._node(slot, op, {name: values[rng.integers(len(values))]
+        return self.node(slot, op, {name: values[rng.integers(len(values))]
                                      for name, values in slot.choices[op].items()})
 
     def mutate(self, graph: ArchGraph, rng: Rng) -> ArchGraph:
@@ -107,7 +113,7 @@ class Slots:
             return
         for op, domains in slot.choices.items():
             if op != node.op:
-                yield self._node(slot, op, {k: closest(values, getattr(node, k)) for k, values in domains.items()})
+                yield self.node(slot, op, {k: closest(values, getattr(node, k)) for k, values in domains.items()})
 
     def _replace(self, graph: ArchGraph, node: Node) -> ArchGraph:
         return self.graph([node if slot.id == node.id else graph.by_id[slot.id] for slot in self.slots])
@@ -173,7 +179,7 @@ class Slots:
             for base in bases:
                 for count in range(len(upgraded) + 1):
                     ops = {name: better if name in upgraded[:count] else base for name in ids} | {shortcut: skip}
-                    yield self.graph([self._node(slot, ops[slot.id], {}) for slot in self.slots])
+                    yield self.graph([self.node(slot, ops[slot.id], {}) for slot in self.slots])
 
     def _chain_prior(self) -> Iterator[ArchGraph]:
         """Per block kind: depth before width, no SE, smallest kernels.
@@ -202,7 +208,7 @@ class Slots:
         op = kind if kind in slot.choices else next(iter(slot.choices))
         share = {"channels": width, "depth": depth, "expand": 0.5, "kernel": 0.0, "se": 0.0, "groups": 0.0,
                  "stride": float(halves), "heads": 0.5}
-        return self._node(slot, op, {name: values[round(share[name] * (len(values) - 1))]
+        return self.node(slot, op, {name: values[round(share[name] * (len(values) - 1))]
                                      for name, values in slot.choices[op].items()})
 
 

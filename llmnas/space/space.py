@@ -124,13 +124,17 @@ class Space:
         """Draws until the graph is legal: most draws are, and a redraw is charged to nobody."""
         for _ in range(1000):
             graph: ArchGraph = draw()
-            if not self.validate(graph):
+            if self._sound(graph):
                 return graph
         raise RuntimeError(f"space {self.name}: 1000 draws in a row were not legal; are its limits too tight?")
 
     def neighbours(self, graph: ArchGraph) -> Iterator[ArchGraph]:
         """Yields the legal graphs one edit away, in a fixed order."""
-        return (other for other in self._topology.neighbours(graph) if not self.validate(other))
+        return (other for other in self._topology.neighbours(graph) if self._sound(other))
+
+    def _sound(self, graph: ArchGraph) -> bool:
+        """Returns whether a graph that a verb made is legal: with fixed wiring only its size and its path can fail."""
+        return not (self.validate(graph) if self.spec.dag else self._size_issues(graph, None, None))
 
     def encode(self, graph: ArchGraph) -> NDArray[np.float64]:
         """Returns a vector of fixed length for regressors: one-hot ops, scaled attributes, log sizes for a DAG."""

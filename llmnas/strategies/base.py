@@ -5,11 +5,11 @@ A strategy owns no clock, no disk, no sockets and no random generator; the loop 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import numpy as np
 
@@ -20,17 +20,44 @@ from llmnas.network import Shape
 from llmnas.records import Body, Called, Origin, Proposal, Settings, Trial
 from llmnas.space import Space
 
+if TYPE_CHECKING:
+    from llmnas.evaluate.base import Screened
+
 Rng = np.random.Generator
 
 STRATEGIES: Final[dict[str, str]] = {
     "agent": "llmnas.agent:Agent",
     "random": "llmnas.strategies.random:Random",
+    "local_search": "llmnas.strategies.local_search:LocalSearch",
     "evolution": "llmnas.strategies.evolution:Evolution",
+    "proxy_warm": "llmnas.strategies.proxy_warm:ProxyWarm",
+    "nsga2": "llmnas.strategies.nsga2:Nsga2",
+    "reinforce": "llmnas.strategies.reinforce:Reinforce",
+    "bayesian": "llmnas.strategies.bayesian:Bayesian",
+    "bayesian_front": "llmnas.strategies.bayesian:BayesianFront",
     "prior": "llmnas.strategies.prior:Prior",
     "none": "llmnas.strategies.nothing:Nothing",
 }
 """Names of strategies → ``module:Class``, loaded when used. Others' come by entry point ``llmnas.strategies`` or by
 naming ``module:Class``."""
+
+GLOSSES: Final[dict[str, str]] = {
+    "agent": "a language model proposes, code checks and screens",
+    "random": "independent draws",
+    "local_search": "first improvement among one-edit neighbours, restarts at local optima",
+    "evolution": "regularised (ageing) evolution",
+    "proxy_warm": "regularised evolution from a population chosen by proxies",
+    "nsga2": "evolution of a front of score and cost",
+    "reinforce": "policy gradient on independent decisions; spaces with fixed wiring",
+    "bayesian": "Gaussian process and expected improvement within the constraints",
+    "bayesian_front": "the same for a front of score and cost (ParEGO)",
+    "prior": "known-good designs, no search",
+    "none": "only your own architectures are measured",
+}
+"""One line per name."""
+
+DRAWS: Final = 100
+"""Draws in a row that were all seen already, after which a space counts as used up."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +111,8 @@ class Context:
         reply: Returns the logged reply of a call by id when a killed run already paid for it, else None.
         save: Writes the full text of a call and returns its path relative to the run.
         calls: Returns the model calls of the run so far.
+        screen: Counts graphs and scores them by proxies without proposing them: one result each for the first ones, as
+            many as the run can afford, maybe none; once an ask. Charged, and the same when a step is asked again.
     """
 
     step: int
@@ -94,6 +123,11 @@ class Context:
     reply: Callable[[str], Any | None]
     save: Callable[[Any], str]
     calls: Callable[[], Sequence[Called]] = tuple
+    screen: Callable[[Sequence[ArchGraph]], Sequence[Screened]] = lambda graphs: ()
+
+    def pending(self) -> set[str]:
+        """Returns the keys of the trials whose training is under way: a strategy was not told of them yet."""
+        return {trial.key for trial in self.trials if trial.status == "pending" and trial.key is not None}
 
 
 class Strategy(Protocol):
@@ -143,3 +177,19 @@ def proposal(strategy: str, operator: str, step: int, graph: ArchGraph, parents:
     """Returns the proposal of a graph that code made."""
     return Proposal(graph=graph, rationale=rationale, origin=Origin(
         strategy=strategy, operator=operator, step=step, parents=tuple(parent.key() for parent in parents)))
+
+
+def unseen(space: Space, rng: Rng, n: int, seen: Container[str]) -> list[ArchGraph]:
+    """Returns `n` random graphs that compute different functions, none of them in `seen`.
+
+    Fewer, or none, when `DRAWS` draws in a row bring nothing new: then nearly all of the space was seen.
+    """
+    found: dict[str, ArchGraph] = {}
+    failures = 0
+    while len(found) < n and failures < DRAWS:
+        graph = space.sample(rng)
+        if graph.key() in seen or graph.key() in found:
+            failures += 1
+        else:
+            found[graph.key()], failures = graph, 0
+    return list(found.values())

@@ -1,0 +1,75 @@
+"""The Gaussian process, against scikit-learn and against sampling."""
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from llmnas.space import load_space
+from llmnas.strategies.bayesian import edge_features, scalar
+from llmnas.strategies.gaussian import GaussianProcess, expected_improvement, normal_scores, squared_distances
+
+
+def test_it_predicts_as_scikit_learn_does():
+    """With the same kernel and noise, mean and spread agree."""
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+
+    rng = np.random.default_rng(0)
+    x, new = rng.normal(size=(40, 3)), rng.normal(size=(15, 3))
+    y = np.sin(x[:, 0]) + 0.5 * x[:, 1]
+    ours = GaussianProcess([x], y, [(1.0,)])
+    length = ours._scale * np.sqrt(squared_distances(x, x).mean())
+    noise = next(noise for noise in (1e-3, 3e-2, 0.3)
+                 if np.allclose(ours._lower @ ours._lower.T - np.diag(np.diag(ours._lower @ ours._lower.T)) + np.eye(40)
+                                * (1 + noise), ours._lower @ ours._lower.T))
+    kernel = ConstantKernel(ours._variance) * RBF(length) + WhiteKernel(noise * ours._variance)
+    theirs = GaussianProcessRegressor(kernel, optimizer=None, alpha=0).fit(x, y)
+    mean, spread = theirs.predict(new, return_std=True)
+    found_mean, found_spread = ours.predict([new])
+    assert found_mean == pytest.approx(mean, abs=1e-5)
+    assert found_spread**2 == pytest.approx(spread**2 - noise * ours._variance, abs=1e-5)
+
+
+def test_a_group_of_noise_gets_no_say():
+    """The likelihood picks the group that explains the values."""
+    rng = np.random.default_rng(1)
+    signal, noise = rng.normal(size=(60, 2)), rng.normal(size=(60, 30))
+    process = GaussianProcess([signal, noise], normal_scores(signal.sum(axis=1)), [(1.0, 0.0), (0.0, 1.0)])
+    assert tuple(process._weights) == (1.0, 0.0)
+    new = rng.normal(size=(50, 2))
+    assert spearmanr(process.predict([new, rng.normal(size=(50, 30))])[0], new.sum(axis=1))[0] > 0.95
+
+
+@pytest.mark.parametrize(("mean", "spread", "best"), [(0.0, 1.0, 0.5), (1.0, 0.3, 0.5), (-1.0, 2.0, 1.0)])
+def test_expected_improvement_is_the_mean_of_the_improvement(mean, spread, best):
+    """Against 400,000 draws."""
+    draws = np.random.default_rng(2).normal(mean, spread, 400_000)
+    found = expected_improvement(np.array([mean]), np.array([spread]), best)[0]
+    assert found == pytest.approx(np.maximum(draws - best, 0).mean(), abs=0.005)
+
+
+def test_normal_scores_keep_order_and_tame_outliers():
+    """An outlier is only the last rank."""
+    found = normal_scores(np.array([0.1, 90.0, 0.2, -1e9]))
+    assert np.argsort(found).tolist() == [3, 0, 2, 1]
+    assert np.abs(found).max() < 2
+    tied = normal_scores(np.array([1.0, 2.0, 2.0, 3.0]))
+    assert tied[1] == tied[2] == pytest.approx(0.0)
+
+
+def test_edge_features_name_the_function():
+    """Dead branches do not count, names of nodes neither; another op does."""
+    space = load_space("nb201")
+    rng = np.random.default_rng(3)
+    for graph in (space.sample(rng) for _ in range(20)):
+        assert np.array_equal(edge_features(graph), edge_features(graph.live()))
+    assert len({edge_features(graph).tobytes() for graph in space.prior()}) > 10
+
+
+def test_the_scalar_reaches_concave_fronts():
+    """On a concave front nearly every point is the best for some weight; a sum finds the ends only."""
+    angle = np.linspace(0, np.pi / 2, 9)
+    concave = np.stack([np.sin(angle), np.cos(angle)])
+    weights = np.linspace(0.01, 0.99, 99)
+    assert {int(np.argmin(scalar(concave, w))) for w in weights} >= {0, 2, 3, 4, 5, 6, 8}
+    assert {int(np.argmin(w * concave[0] + (1 - w) * concave[1])) for w in weights} == {0, 8}
