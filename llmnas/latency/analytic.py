@@ -13,6 +13,7 @@ depth-wise convolutions are ordered badly (.47 to .75 for FBNet on Xeons).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from math import exp, sqrt
 from typing import Final
 
@@ -106,6 +107,7 @@ def costs(target: Target, host: Host | None = None) -> Costs:
     """
     sheet, launches = datasheet(target.device), host or _host(target)
 
+    @cache
     def expected(kernel: Kernel) -> float:
         return max(_times(kernel, target, sheet, launches))
 
@@ -113,6 +115,7 @@ def costs(target: Target, host: Host | None = None) -> Costs:
         launch, working = _times(kernel, target, sheet, launches)
         return launch if launch >= working else 0.0
 
+    @cache
     def work(kernel: Kernel) -> float:
         return _work(kernel, target, sheet)
 
