@@ -93,10 +93,19 @@ def need_extra(what: str, extra: str, *modules: str) -> None:
         raise MissingExtra(what, extra)
 
 
+_LISTED: Final = 24
+
+
 def nearest(name: str, known: list[str]) -> str:
-    """Returns a hint naming the known name closest to `name`, or all of them when none is close."""
+    """Returns a hint naming the known name closest to `name`, if one is close, and the known names.
+
+    Of a long list the closest names stand for all.
+    """
     import difflib
 
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     listed = ", ".join(sorted(known))
+    if len(known) > _LISTED:
+        shown = difflib.get_close_matches(name, known, n=_LISTED // 2, cutoff=0.0)
+        listed = f"{', '.join(sorted(shown))} and {len(known) - len(shown)} more"
     return f"did you mean {close[0]!r}? known: {listed}" if close else f"known: {listed}"

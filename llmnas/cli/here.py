@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import typer
 
-from llmnas.errors import LlmnasError
+from llmnas.errors import InputError, LlmnasError
 from llmnas.executors import Executor, Job
 from llmnas.latency import Target, parse_targets
 from llmnas.latency.calibrate import Calibration, Here, here_for, read, stored
@@ -84,9 +84,12 @@ def run_job(executor: Executor, job: Job, what: str) -> dict[str, Any]:
     """Returns the result of a job in a child process.
 
     Raises:
+        InputError: The job says that its input is bad.
         LlmnasError: It failed.
     """
     outcome = executor.submit(job).future.result()
+    if outcome.kind == InputError.__name__:
+        raise InputError(f"{what}: {outcome.error}")
     if outcome.status != "ok" or outcome.result is None:
         raise LlmnasError(f"{what} failed: {outcome.error}")
     return outcome.result

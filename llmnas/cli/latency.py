@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -74,11 +75,7 @@ def predict(
 
     found = answer(files or [], module or [], target or ["cpu"], space, parse_shape(shape), classes, calibration,
                    explain)
-    if as_json:
-        print_json(found)
-        return
-    for line in lines(found):
-        typer.echo(line)
+    _show(found, as_json, lines)
 
 
 def calibrate(
@@ -105,11 +102,7 @@ def calibrate(
 
     found = answer(Wanted(target, tuple(space or ()), _shapes(shape), classes, seed, average), n,
                    parse_duration(budget), samples, proxy, out)
-    if as_json:
-        print_json(found)
-        return
-    for line in lines(found):
-        typer.echo(line)
+    _show(found, as_json, lines)
 
 
 def check(
@@ -136,12 +129,17 @@ def check(
 
     found = answer(Wanted(target, tuple(space or ()), _shapes(shape), classes, seed, average), n,
                    parse_duration(budget), samples, calibration)
+    _show(found, as_json, lines)
+    judged(found, max_mape)
+
+
+def _show(found: dict[str, Any], as_json: bool, lines: Callable[[dict[str, Any]], Iterable[str]]) -> None:
+    """Prints an answer as one JSON document or as lines."""
     if as_json:
         print_json(found)
-    else:
-        for line in lines(found):
-            typer.echo(line)
-    judged(found, max_mape)
+        return
+    for line in lines(found):
+        typer.echo(line)
 
 
 def _shapes(texts: list[str] | None) -> tuple[tuple[int, ...], ...]:

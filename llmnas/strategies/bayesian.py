@@ -68,8 +68,8 @@ class Scored:
 class Bayesian:
     """Fits a Gaussian process at every ask and proposes the candidates of greatest expected improvement.
 
-    The paper's ensemble of networks is a Gaussian process here: on a few hundred points it is as good, a hundred times
-    faster to fit, and needs no seed. Candidates are neighbours of the best designs and a few random ones, as in the
+    The paper's ensemble of networks is a Gaussian process here: on a few hundred points it is fitted in
+    milliseconds and needs no seed. Candidates are neighbours of the best designs and a few random ones, as in the
     paper. Limits on size are checked exactly; for limits on latency the improvement is multiplied by the probability
     that a second process on log milliseconds gives (Gardner et al. 2014, eq. 6). In a batch the mean of what was chosen
     stands for its value (the kriging believer of Ginsbourger et al. 2010).
