@@ -6,6 +6,7 @@ read by `Benchmark.close` and by nothing else; a closed benchmark serves no more
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,6 +54,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
                       "the table has test accuracies of three seeds only: a search sees the first seed's, reported is "
                       "the mean of the other two"),
 }
+_OWN: Final = 'example: {"space": "nb201", "named": "ops", "about": "what must be said beside the figures"}'
 SPACELESS: Final = {"hwgpt": "its rows are language models of up to 12 layers with a choice of heads and width each",
                     "accel_nasbench": "its rows are MnasNet models of seven stages, 4,112 of some 10**10"}
 """Tables that are known but served to no search yet, and why."""
@@ -242,11 +244,29 @@ def layout_of(bench: str, folder: Path) -> Layout:
     if bench in SPACELESS:
         raise InputError(f"{bench} cannot be searched: {SPACELESS[bench]}, and no space of llmnas has them",
                          f"known: {', '.join(LAYOUTS)}")
-    own = LAYOUTS["nb201"]._replace(table=f"{bench}/{bench}.csv.gz")
+    own = _own_layout(bench, folder)
     if not (folder / own.table).exists():
         raise InputError(f"there is no benchmark {bench!r}: it is none of {', '.join(LAYOUTS)}, and "
                          f"{folder / own.table} does not exist", "docs/benchmarks.md shows the layout of an own table")
     return own
+
+
+def _own_layout(bench: str, folder: Path) -> Layout:
+    """Returns the layout of a table of one's own: as ``bench.json`` beside it says, else as that of ``nb201``."""
+    own = LAYOUTS["nb201"]._replace(table=f"{bench}/{bench}.csv.gz")
+    path = folder / bench / "bench.json"
+    if not path.exists():
+        return own
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        space, named, about = (said.get(key, default) for key, default in (
+            ("space", own.space), ("named", own.named), ("about", own.about)))
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{path}: not such a file: {error}", _OWN) from None
+    if not all(isinstance(value, str) for value in (space, named, about)):
+        raise InputError(f"{path}: expected texts", _OWN)
+    beside = path.parent / space
+    return own._replace(space=str(beside) if space.endswith((".yaml", ".yml")) else space, named=named, about=about)
 
 
 def datasets(path: Path) -> list[str]:

@@ -3,7 +3,10 @@
 import csv
 import gzip
 import json
+import os
+import shutil
 from itertools import product
+from pathlib import Path
 from statistics import fmean, stdev
 
 import numpy as np
@@ -22,38 +25,63 @@ from llmnas.errors import InputError
 from llmnas.space import Digits, load_space
 from llmnas.space.lowering import dead_free_string
 
+DATA = os.environ.get("LLMNAS_DATA")
+needs_data = pytest.mark.skipif(not DATA, reason="LLMNAS_DATA is not set: no published tables here")
 
-def _cells():
-    """A small part of the space: two ops on the first four edges, all on the others."""
-    return ["".join(ops) for ops in product("03", "13", "03", "14", "01234", "0123")]
+SPACE = """
+name: toy
+title: "729 cells"
+why: tests
+source: none
+input: image
+shape: [3, 32, 32]
+classes: 10
+cell:
+  nodes: 4
+  ops: [none, skip_connect, nor_conv_3x3]
+skeleton: {kind: nb201, channels: 4, cells: 1, stages: 3}
+rules: []
+"""
+CELLS = ["".join(ops) for ops in product("012", repeat=6)]
 
 
-def _rows():
-    space, rng = load_space("nb201"), np.random.default_rng(0)
+def _rows(space):
+    rng = np.random.default_rng(0)
     digits, edges = Digits(space), [slot.id for slot in space.spec.slots()]
-    codes = {"none": "0", "skip_connect": "1", "nor_conv_1x1": "2", "nor_conv_3x3": "3", "avg_pool_3x3": "4"}
-    for index, ops in enumerate(_cells()):
+    codes = {"none": "0", "skip_connect": "1", "nor_conv_3x3": "2"}
+    for index, ops in enumerate(CELLS):
         live = "".join(codes[op] for op in dead_free_string(digits.graph(ops), edges))
-        val = 50 + 8 * live.count("3") + 2 * rng.random()
+        val = 50 + 8 * live.count("2") * (live != "000000") + 2 * rng.random()
         yield {"index": str(index), "ops": ops, "ops_effective": live, "c10_val200": f"{val:.6f}",
                "c10_test200": f"{val + rng.normal():.6f}", "new_val200": f"{90 - val / 2:.6f}",
                "new_test200": f"{90 - val / 2:.6f}", "half_val200": "1.0"}
 
 
+def _ms(row):
+    """Skips are slow here, so that the best cells are not the slowest."""
+    return 1 + row["ops"].count("2") + 2 * row["ops"].count("1") + int(row["index"]) / 1000
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A data folder with a table of 640 cells, latencies and proxies."""
+    """A data folder with a table of 729 cells, latencies and proxies."""
     root = tmp_path_factory.mktemp("tables")
-    rows = list(_rows())
-    write_table(root / "nb201" / "nb201.csv.gz", rows)
-    write_table(root / "nb201" / "latency.csv.gz", [
-        {"index": row["index"], "phone_ms": f"{1 + row['ops'].count('3') + int(row['index']) / 1000:.4f}",
-         "phone_energy": "1", "odd_ms": "-1" if row["ops"][5] == "3" else "2.5"} for row in rows])
-    write_table(root / "nb201" / "zerocost.csv.gz", [
+    (root / "toy").mkdir()
+    (root / "toy" / "toy.yaml").write_text(SPACE)
+    (root / "toy" / "bench.json").write_text('{"space": "toy.yaml", "about": "made up"}')
+    rows = list(_rows(load_space(str(root / "toy" / "toy.yaml"))))
+    write_table(root / "toy" / "toy.csv.gz", rows)
+    write_table(root / "toy" / "latency.csv.gz", [
+        {"index": row["index"], "phone_ms": f"{_ms(row):.3f}", "phone_energy": "1", "odd_ms": "-1" if row["ops"][5] == "2" else "2.5"} for row in rows])
+    write_table(root / "toy" / "zerocost.csv.gz", [
         {"index": row["index"], **{f"c10_{name}": value for name, value in (
-            ("epe_nas", "1"), ("jacov", f"{len(row['ops'].replace('3', ''))}"), ("params", row["ops"].count("3")))}}
+            ("epe_nas", "1"), ("nwot", str(row["ops"].count("2"))), ("params", str(row["ops"].count("2"))))}}
         if row["ops"] == row["ops_effective"] else {"index": row["index"]} for row in rows])
     return root
+
+
+def _toy(folder, **options):
+    return Benchmark(folder, "toy", **options)
 
 
 @pytest.fixture
@@ -72,8 +100,8 @@ def call():
     return invoke
 
 
-def _table(folder, name="nb201"):
-    with gzip.open(folder / "nb201" / f"{name}.csv.gz", "rt", newline="") as file:
+def _table(folder, name="toy"):
+    with gzip.open(folder / "toy" / f"{name}.csv.gz", "rt", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -81,7 +109,7 @@ def _table(folder, name="nb201"):
 
 
 def test_a_closed_table_serves_no_more_and_only_it_has_tests(folder):
-    bench = Benchmark(folder)
+    bench = _toy(folder)
     name = bench.competitors[0]
     assert 0 < bench.validation(name) < 100
     assert not any("test" in attribute for attribute in vars(bench))
@@ -98,22 +126,24 @@ def test_the_test_column_is_not_read_before_closing(folder, tmp_path):
     """Without it a search runs to its end; only the judge misses it."""
     rows = [{key: value for key, value in row.items() if key != "c10_test200"} | {"c10_test200": "secret"}
             for row in _table(folder)]
-    write_table(tmp_path / "nb201" / "nb201.csv.gz", rows)
-    bench = Benchmark(tmp_path)
+    write_table(tmp_path / "toy" / "toy.csv.gz", rows)
+    for name in ("bench.json", "toy.yaml"):
+        shutil.copy(folder / "toy" / name, tmp_path / "toy")
+    bench = _toy(tmp_path)
     assert len(search_once(bench, Terms("evolution", 20), 0).charged) == 20
     with pytest.raises(InputError, match="c10_test200"):
         bench.close()
 
 
 def test_any_data_set_with_both_columns_is_taken(folder):
-    assert Benchmark(folder, dataset="new").best() > 0
+    assert _toy(folder, dataset="new").best() > 0
     with pytest.raises(InputError, match="no data set 'half'"):
-        Benchmark(folder, dataset="half")
+        _toy(folder, dataset="half")
 
 
 def test_unknown_names_are_answered_with_known_ones(folder):
     with pytest.raises(InputError, match="phone_ms"):
-        Benchmark(folder, device="phone")
+        _toy(folder, device="phone")
     with pytest.raises(InputError, match="no benchmark 'mine'"):
         Benchmark(folder, "mine")
     with pytest.raises(InputError, match="hwgpt cannot be searched"):
@@ -121,23 +151,67 @@ def test_unknown_names_are_answered_with_known_ones(folder):
 
 
 def test_an_own_table_is_a_folder_of_its_name(folder, tmp_path):
-    write_table(tmp_path / "mine" / "mine.csv.gz", _table(folder))
-    assert Benchmark(tmp_path, "mine").best() == Benchmark(folder).best()
+    """Without a word beside it, it is one of NAS-Bench-201."""
+    write_table(tmp_path / "mine" / "mine.csv.gz", _table(folder)[:20])
+    assert Benchmark(tmp_path, "mine").space.name == "nb201"
+    (tmp_path / "mine" / "bench.json").write_text('{"space": 3}')
+    with pytest.raises(InputError, match="expected texts"):
+        Benchmark(tmp_path, "mine")
+
+
+def test_what_is_not_listed_is_refused_without_charge(folder, tmp_path):
+    write_table(tmp_path / "toy" / "toy.csv.gz", _table(folder)[::2])
+    for name in ("bench.json", "toy.yaml"):
+        shutil.copy(folder / "toy" / name, tmp_path / "toy")
+    outcome = search_once(_toy(tmp_path), Terms("random", 20), 0)
+    assert all(CELLS.index(name) % 2 == 0 for name in outcome.charged)
+    assert outcome.counts["refused"] > 5
 
 
 def test_dead_edges_take_the_scores_of_the_cell_without_them(folder):
-    proxies, rows = Benchmark(folder).proxies, _table(folder)
+    proxies, rows = _toy(folder).proxies, _table(folder)
     pairs = [(row["ops"], row["ops_effective"]) for row in rows
              if row["ops"] != row["ops_effective"] and row["ops_effective"] in proxies]
     assert pairs
     assert all(proxies[ops] == proxies[live] for ops, live in pairs)
 
 
+# -- the published tables
+
+
+@needs_data
+def test_the_published_cells_give_the_published_box():
+    """Least and greatest of the connected cells, and the best of the table."""
+    bench = Benchmark(Path(DATA), device="hwnb_c10_raspi4_latency")
+    assert (len(bench.competitors), round(bench.best(), 3)) == (15_284, 91.607)
+    assert (bench.target, bench.estimated) == ("raspberry_pi_4@runtime=exported", False)
+    found = judge(bench)
+    assert found.box["accuracy"] == pytest.approx([46.25, 94.37], abs=0.005)
+    assert found.box["latency_ms"] == pytest.approx([2.529, 98.888], abs=0.0005)
+    assert found.figures(list(found.members))["hv_ratio"] == pytest.approx(1)
+
+
+@needs_data
+def test_an_estimated_device_says_so_and_an_unsupported_cell_does_not_compete():
+    bench = Benchmark(Path(DATA), dataset="c100", device="hwnb_c10_fpga_latency")
+    assert bench.estimated
+    assert len(Benchmark(Path(DATA), device="hwnb_c10_edgetpu_latency").competitors) < 15_625 - 4_699
+
+
+@needs_data
+def test_nas_bench_macro_is_chosen_by_one_seed_and_reported_by_the_others():
+    bench = Benchmark(Path(DATA), "nbmacro")
+    outcome = search_once(bench, Terms("evolution", 60), 0)
+    assert len(set(outcome.charged)) == 60
+    assert bench.validation("02012100") == 89.47
+    assert bench.close()["02012100"] == pytest.approx((89.17 + 88.95) / 2)
+
+
 # -- what is charged
 
 
 def test_distinct_rows_are_paid_once_and_repeats_are_counted(folder):
-    bench = Benchmark(folder, device="phone_ms")
+    bench = _toy(folder, device="phone_ms")
     outcome = search_once(bench, Terms("evolution", 60), 1)
     assert len(outcome.charged) == len(set(outcome.charged)) == 60
     again = search_once(bench, Terms("evolution", 60, "all"), 1)
@@ -145,8 +219,8 @@ def test_distinct_rows_are_paid_once_and_repeats_are_counted(folder):
     assert again.counts["repeats"] == 0
 
 
-def test_what_breaks_the_cap_or_is_not_listed_costs_nothing(folder):
-    bench = Benchmark(folder, device="phone_ms")
+def test_what_breaks_the_cap_costs_nothing(folder):
+    bench = _toy(folder, device="phone_ms")
     cap = bench.quantile_ms(0.25)
     outcome = search_once(bench, Terms("random", 20, cap_ms=cap), 0)
     assert len(outcome.charged) == 20
@@ -155,23 +229,23 @@ def test_what_breaks_the_cap_or_is_not_listed_costs_nothing(folder):
 
 
 def test_a_device_that_does_not_support_a_cell_never_gets_it(folder):
-    bench = Benchmark(folder, device="odd_ms")
-    assert not any(name[5] == "3" for name in bench.competitors)
-    assert not any(name[5] == "3" for name in search_once(bench, Terms("random", 20), 0).charged)
+    bench = _toy(folder, device="odd_ms")
+    assert not any(name[5] == "2" for name in bench.competitors)
+    assert not any(name[5] == "2" for name in search_once(bench, Terms("random", 20), 0).charged)
 
 
 def test_a_search_that_finds_nothing_ends(folder):
-    outcome = search_once(Benchmark(folder, device="phone_ms"), Terms("random", 1, cap_ms=0.1), 0)
+    outcome = search_once(_toy(folder, device="phone_ms"), Terms("random", 1, cap_ms=0.1), 0)
     assert (outcome.charged, outcome.stopped) == ([], "attempts")
 
 
 def test_proxies_are_counted_and_capped(folder):
-    bench = Benchmark(folder)
+    bench = _toy(folder)
     assert search_once(bench, Terms("random", 20, screen=50), 0).proxied == 0  # one proposal at once: nothing to choose
     assert 0 < search_once(bench, Terms("random", 20, screen=5, batch=4), 0).proxied <= 5
     many = search_once(bench, Terms("random", 20, screen=500, batch=4), 0)
     assert 5 < many.proxied <= 500
-    few = [fmean(name.count("3") for name in search_once(bench, Terms("random", 20, "distinct", screen, 4), 0).charged)
+    few = [fmean(name.count("2") for name in search_once(bench, Terms("random", 20, "distinct", screen, 4), 0).charged)
            for screen in (0, 500)]
     assert few[1] > few[0]
 
@@ -181,7 +255,7 @@ def test_proxies_are_counted_and_capped(folder):
 
 def test_every_figure_of_a_search_is_in_the_trace_and_the_tables(folder, tmp_path):
     trace = tmp_path / "trace.jsonl"
-    places = [Place(folder, "nb201", "c10", "phone_ms")]
+    places = [Place(folder, "toy", "c10", "phone_ms")]
     result = bench_search(places, ["random", "evolution"], Terms("", 15, screen=40, batch=2), 12, 0.5, trace=trace)
     lines, table = read_trace(trace), {row["ops"]: row for row in _table(folder)}
     live = [row for row in table.values() if row["ops_effective"] != "000000"]
@@ -210,7 +284,7 @@ def test_every_figure_of_a_search_is_in_the_trace_and_the_tables(folder, tmp_pat
 
 def test_a_trace_says_who_made_what_from_what(folder, tmp_path):
     trace = tmp_path / "trace.jsonl"
-    bench_search([Place(folder, "nb201", "c10")], ["evolution"], Terms("", 30), 2, trace=trace)
+    bench_search([Place(folder, "toy", "c10")], ["evolution"], Terms("", 30), 2, trace=trace)
     lines = read_trace(trace)
     assert {"seed", "n", "ops", "charged", "operator", "parents", "proxied"} <= lines[0].keys()
     numbers = [line["n"] for line in lines if line["seed"] == 1]
@@ -221,7 +295,7 @@ def test_a_trace_says_who_made_what_from_what(folder, tmp_path):
 
 
 def test_the_line_is_written_before_the_value_is_read(folder, tmp_path, monkeypatch):
-    path, bench = tmp_path / "trace.jsonl", Benchmark(folder)
+    path, bench = tmp_path / "trace.jsonl", _toy(folder)
     seen, real = [], bench.validation
 
     def validation(name):
@@ -235,7 +309,7 @@ def test_the_line_is_written_before_the_value_is_read(folder, tmp_path, monkeypa
 
 
 def test_workers_change_nothing(folder, tmp_path):
-    places = [Place(folder, "nb201", "c10")]
+    places = [Place(folder, "toy", "c10")]
     found = []
     for workers in (1, 2):
         trace = tmp_path / f"{workers}.jsonl"
@@ -246,7 +320,8 @@ def test_workers_change_nothing(folder, tmp_path):
 
 
 def test_search_answers_in_json_and_words(call, folder):
-    base = ("search", "--data-dir", folder, "--strategy", "random,prior", "--evals", 5, "--seeds", 2, "--workers", 1)
+    base = ("search", "--bench", "toy", "--data-dir", folder, "--strategy", "random,prior", "--evals", 5, "--seeds", 2,
+            "--workers", 1)
     answer = json.loads(call(*base, "--json").stdout)
     assert answer["schema"] == "llmnas.bench.search/1"
     assert {"dataset", "strategy", "evals", "seeds", "val_mean", "val_sd", "test_mean", "test_sd", "charge",
@@ -283,7 +358,7 @@ def test_the_true_front_scores_full_marks():
 
 def test_every_figure_of_a_front_is_in_the_trace_and_the_tables(folder, tmp_path):
     trace = tmp_path / "trace.jsonl"
-    place = Place(folder, "nb201", "c10", "phone_ms")
+    place = Place(folder, "toy", "c10", "phone_ms")
     result = bench_pareto([place], ["random"], Terms("", 20), 3, trace=trace)
     lines, bench = read_trace(trace), place.open()
     table = {row["ops"]: row for row in _table(folder)}
@@ -302,7 +377,7 @@ def test_every_figure_of_a_front_is_in_the_trace_and_the_tables(folder, tmp_path
 
 
 def test_a_found_set_is_chosen_by_validation(folder):
-    bench = Benchmark(folder, device="phone_ms")
+    bench = _toy(folder, device="phone_ms")
     outcome = search_once(bench, Terms("random", 30), 0)
     found = found_by(bench, outcome)
     best = max(outcome.charged, key=bench.validation)
@@ -311,7 +386,8 @@ def test_a_found_set_is_chosen_by_validation(folder):
 
 
 def test_pareto_answers_in_json_and_words(call, folder):
-    base = ("pareto", "--data-dir", folder, "--device", "phone_ms", "--evals", 8, "--seeds", 2, "--workers", 1)
+    base = ("pareto", "--bench", "toy", "--data-dir", folder, "--device", "phone_ms", "--evals", 8, "--seeds", 2,
+            "--workers", 1)
     answer = json.loads(call(*base, "--json").stdout)
     assert answer["schema"] == "llmnas.bench.pareto/1"
     assert {"dataset", "strategy", "evals", "seeds", "device", "hv_ratio", "hv_high", "igd_plus"
