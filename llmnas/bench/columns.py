@@ -55,11 +55,17 @@ def read_texts(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
 def numbers(names: Sequence[str], texts: Sequence[str], path: Path, column: str) -> Column:
     """Returns a column as numbers by the names of its rows; empty fields and nan are left out.
 
+    Of rows with one name the first one counts.
+
     Raises:
         InputError: A field is not a number.
     """
     try:
-        found = {name: float(text) for name, text in zip(names, texts, strict=True) if text}
+        pairs = [(name, float(text)) for name, text in zip(names, texts, strict=True) if text]
     except ValueError as error:
         raise InputError(f"{path}: column {column!r}: {error}", "leave a field empty where nothing is known") from None
-    return {name: value for name, value in found.items() if not isnan(value)}
+    found: Column = {}
+    for name, value in pairs:
+        if not isnan(value):
+            found.setdefault(name, value)
+    return found

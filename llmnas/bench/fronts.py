@@ -29,6 +29,7 @@ from llmnas.bench.process import Say
 from llmnas.bench.searching import about, charged, head, moments
 from llmnas.bench.seeds import Place, run_all
 from llmnas.bench.tabular import Benchmark, Reported
+from llmnas.errors import InputError
 
 Points = NDArray[np.float64]
 HIGH: Final = 0.9
@@ -47,6 +48,8 @@ class Judge:
     def __init__(self, competitors: Sequence[str], latency: dict[str, float], tested: Reported) -> None:
         self._names = [name for name in competitors if name in tested.scores]
         self._latency, self._tested = latency, tested
+        if not self._names:
+            raise InputError("this table has no test accuracy: there is no true front", "use bench search")
         raw = self._raw(self._names)
         self.low, self.high = raw.min(axis=0), raw.max(axis=0)
         points = self.points(self._names)

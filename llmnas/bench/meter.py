@@ -62,6 +62,7 @@ class Outcome:
         charged: Names of the rows paid for, in order.
         counts: ``repeats``, ``invalid``, ``refused`` and ``passed_over`` proposals, which cost nothing.
         proxied: Architectures whose proxies were looked at.
+        predicted: Evaluations that a surrogate answered.
         stopped: Why it ended.
     """
 
@@ -69,6 +70,7 @@ class Outcome:
     charged: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     proxied: int = 0
+    predicted: int = 0
     stopped: str = ""
 
 
@@ -92,11 +94,16 @@ class Trace:
             return
         origin, ops = trial.proposal.origin, self._name(trial)
         line = {**self._common, "n": trial.n, "ops": ops, "charged": charged, "operator": origin.operator,
-                "parents": [self._rows.get(key, key) for key in origin.parents], "proxied": self.proxied}
+                "parents": [self._rows.get(key, key) for key in origin.parents], "proxied": self.proxied,
+                **self._marks(ops, charged)}
         if ops is not None and trial.key is not None:
             self._rows[trial.key] = ops
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
+
+    def _marks(self, ops: str | None, charged: bool) -> dict[str, Any]:
+        """Returns the mark of what a surrogate answers; nothing where every row was trained."""
+        return {"surrogate": charged and not self._bench.listed(ops or "")} if self._bench.layout.surrogate else {}
 
     def _name(self, trial: Trial) -> str | None:
         """Returns the row of a proposal; None when it is not an architecture of the space."""
@@ -173,6 +180,7 @@ class TableEvaluator:
             raise ValueError(f"trial {trial.n} has no graph")
         name = self.bench.name(trial.proposal.graph)
         self.outcome.charged.append(name)
+        self.outcome.predicted += not self.bench.listed(name)
         return LookedUp(trial.n, rung, self.bench.validation(name))
 
 

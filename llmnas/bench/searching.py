@@ -55,7 +55,7 @@ def choose(bench: Benchmark, outcome: Outcome) -> str | None:
 
 
 def _figures(values: Sequence[float], chosen: Sequence[str | None], tested: Reported, best: float) -> dict[str, Any]:
-    tests = [tested[name] for name in chosen if name]
+    tests = [tested[name] for name in chosen if name in tested.scores]
     val_mean, val_sd = moments(values)
     test_mean, test_sd = moments(tests)
     return {"val_mean": val_mean, "val_sd": val_sd, "test_mean": test_mean, "test_sd": test_sd,
@@ -79,6 +79,7 @@ def charged(run: Run) -> dict[str, Any]:
     outcomes, counts = run.outcomes, sum((outcome.counts for outcome in run.outcomes), Counter[str]())
     return {"charge": run.terms.charge, "charged": fmean(len(outcome.charged) for outcome in outcomes),
             **{name: counts[name] / len(outcomes) for name in ("repeats", "invalid", "refused", "passed_over")},
+            "predicted": fmean(outcome.predicted for outcome in outcomes),
             "proxies_charged": fmean(outcome.proxied for outcome in outcomes), "prior": run.terms.prior,
             "stopped": dict(Counter(outcome.stopped for outcome in outcomes))}
 

@@ -19,6 +19,7 @@ import numpy as np
 from llmnas.bench.columns import Column, numbers, read_header, read_texts
 from llmnas.bench.latency_tables import ESTIMATED, MISLABELLED, target_of
 from llmnas.bench.pools import NO_SCORE, PUBLISHED
+from llmnas.bench.stages import QUALITY, Stages, Surrogate
 from llmnas.errors import InputError, nearest
 from llmnas.graph import ArchGraph, live_ids
 from llmnas.space import Digits, Space, load_space
@@ -34,10 +35,12 @@ class Layout(NamedTuple):
     Attributes:
         table: The file with the accuracies, in %.
         space: The space its rows are of.
-        named: The column with the digits of an architecture (`llmnas.space.Digits`).
+        named: The column with the digits of an architecture (`llmnas.space.Digits`); several by comma, whose parts make
+            a name together (`llmnas.bench.stages.Stages`).
         fixed: For a table that has no columns ``D_val200`` and ``D_test200``: data set → the column a search sees and
             the columns whose mean is reported.
         about: What must be said beside every figure.
+        surrogate: Whether predictions stand in for architectures of the space that are not listed.
     """
 
     table: str
@@ -45,6 +48,7 @@ class Layout(NamedTuple):
     named: str
     fixed: Mapping[str, tuple[str, tuple[str, ...]]] = {}
     about: str = ""
+    surrogate: bool = False
 
 
 LAYOUTS: Final[dict[str, Layout]] = {
@@ -53,10 +57,15 @@ LAYOUTS: Final[dict[str, Layout]] = {
     "nbmacro": Layout("nbmacro/nb_macro.csv.gz", "nbmacro", "arch", {"c10": ("acc0", ("acc1", "acc2"))},
                       "the table has test accuracies of three seeds only: a search sees the first seed's, reported is "
                       "the mean of the other two"),
+    "accel_nasbench": Layout("accel_nasbench/accel_nasbench.csv.gz", "accel", "e,k,l,se",
+                             {"imagenet": ("val_top1", ())},
+                             "ImageNet top-1 of a shortened training; the table has no test accuracy. Architectures "
+                             "that are not listed get the prediction of a ridge regression on choices and their pairs (five "
+                             f"folds: Spearman {QUALITY['spearman']}, mean error {QUALITY['mean_error']} points), "
+                             "marked in the trace and counted", surrogate=True),
 }
 _OWN: Final = 'example: {"space": "nb201", "named": "ops", "about": "what must be said beside the figures"}'
-SPACELESS: Final = {"hwgpt": "its rows are language models of up to 12 layers with a choice of heads and width each",
-                    "accel_nasbench": "its rows are MnasNet models of seven stages, 4,112 of some 10**10"}
+SPACELESS: Final = {"hwgpt": "its rows are language models of up to 12 layers with a choice of heads and width each"}
 """Tables that are known but served to no search yet, and why."""
 
 
@@ -92,11 +101,10 @@ class Benchmark:
         self.layout = layout_of(bench, folder)
         self.path = folder / self.layout.table
         self.space: Space = load_space(self.layout.space)
-        self._codec = Digits(self.space)
+        self._codec: Digits | Stages = Stages(self.space) if self.layout.surrogate else Digits(self.space)
         self._seen, self._reported = self._columns()
-        texts = read_texts(self.path, (self.layout.named, self._seen))
-        self._names = [row[0] for row in texts]
-        self._values: Column | None = numbers(self._names, [row[1] for row in texts], self.path, self._seen)
+        self._names = row_names(self.path, self.layout.named)
+        self._values: Column | None = self._column(self._seen)
         self._latency = self._latencies() if device is not None else {}
 
     def _columns(self) -> tuple[str, tuple[str, ...]]:
@@ -109,10 +117,9 @@ class Benchmark:
     def _latencies(self) -> Column:
         """Returns the latencies of the column; without those that a device does not support (zero or below)."""
         device = self.device or ""
-        path = self.path if device in read_header(self.path) else self.path.parent / LATENCIES
-        if device in MISLABELLED or not path.exists() or device not in read_header(path):
-            raise InputError(f"no table of {self.bench} has a column {device!r}",
-                             nearest(device, devices(self.bench, self.folder)))
+        path, known = self.path.parent / LATENCIES, devices(self.bench, self.folder)
+        if device in MISLABELLED or device not in known:
+            raise InputError(f"no table of {self.bench} has a column of latencies {device!r}", nearest(device, known))
         return {name: value for name, value in _joined(self.path, self.layout.named, path, (device,))[device].items()
                 if value > 0}
 
@@ -128,16 +135,25 @@ class Benchmark:
 
     def has(self, name: str) -> bool:
         """Returns whether there is such a row, with a validation score."""
+        return name in self._served or self.layout.surrogate
+
+    def listed(self, name: str) -> bool:
+        """Returns whether somebody trained it."""
         return name in self._served
 
     def validation(self, name: str) -> float:
-        """Returns the validation score of a row, in %.
+        """Returns the validation score of a row, in %; a prediction where nobody trained it and the layout has one.
 
         Raises:
             KeyError: There is no such row.
             RuntimeError: The benchmark is closed.
         """
-        return self._served[name]
+        served = self._served
+        return self._surrogate(name) if name not in served and self.layout.surrogate else served[name]
+
+    @cached_property
+    def _surrogate(self) -> Surrogate:
+        return Surrogate(self._served)
 
     def latency(self, name: str) -> float | None:
         """Returns the latency of a row in ms; None where the device does not support it, or none was asked for."""
@@ -203,7 +219,7 @@ class Benchmark:
     @cached_property
     def competitors(self) -> list[str]:
         """The rows that a search can pay for: connected, with a score, and with a latency if there is a device."""
-        rows = [name for name in self._names
+        rows = [name for name in dict.fromkeys(self._names)
                 if name in self._served and (self.device is None or name in self._latency)]
         return [name for name in rows if _connected(self.graph(name))]
 
@@ -225,12 +241,13 @@ class Benchmark:
     def close(self) -> Reported:
         """Ends the service and opens the test scores: from here on no search can ask for anything."""
         _ = self.competitors
-        texts = read_texts(self.path, (self.layout.named, *self._reported))
-        each = [numbers(self._names, [row[i] for row in texts], self.path, column)
-                for i, column in enumerate(self._reported, start=1)]
+        each = [self._column(column) for column in self._reported]
         self._values = None
         return Reported({name: fmean(column[name] for column in each) for name in self._names
-                       if all(name in column for column in each)})
+                         if each and all(name in column for column in each)})
+
+    def _column(self, column: str) -> Column:
+        return numbers(self._names, [row[0] for row in read_texts(self.path, (column,))], self.path, column)
 
 
 def layout_of(bench: str, folder: Path) -> Layout:
@@ -287,11 +304,16 @@ def _connected(graph: ArchGraph) -> bool:
     return graph.output in live_ids(graph)
 
 
+def row_names(path: Path, named: str) -> list[str]:
+    """Returns the names of a table's rows."""
+    return ["-".join(row) for row in read_texts(path, named.split(","))]
+
+
 def _joined(table: Path, named: str, other: Path, columns: Sequence[str]) -> dict[str, Column]:
     """Returns columns of a file by the names of `table`: matched by the shared column ``index``, or by the name."""
     header = read_header(other)
-    if named in header:
-        names = [row[0] for row in read_texts(other, (named,))]
+    if set(named.split(",")) <= set(header):
+        names = row_names(other, named)
     else:
         by_index = {row[0]: row[1] for row in read_texts(table, ("index", named))}
         indices = [row[0] for row in read_texts(other, ("index",))]

@@ -15,7 +15,7 @@ from llmnas.errors import InputError
 
 DataDir = Annotated[Path, typer.Option(envvar="LLMNAS_DATA", help="Folder with the tables; see docs/benchmarks.md.",
                                        show_default=False)]
-Bench = Annotated[str, typer.Option(help="nb201, nbmacro, or a folder with a table of your own.")]
+Bench = Annotated[str, typer.Option(help="nb201, nbmacro, accel_nasbench, or a folder with your own.")]
 Dataset = Annotated[str, typer.Option(help="Data sets by comma: any D with columns D_val200 and D_test200.")]
 Strategy = Annotated[str, typer.Option(help="Strategies by comma.")]
 Evals = Annotated[int, typer.Option(help="Rows of the table a search may pay for.", min=1)]
