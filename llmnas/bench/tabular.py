@@ -60,7 +60,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
     "accel_nasbench": Layout("accel_nasbench/accel_nasbench.csv.gz", "accel", "e,k,l,se",
                              {"imagenet": ("val_top1", ())},
                              "ImageNet top-1 of a shortened training; the table has no test accuracy. Architectures "
-                             "that are not listed get the prediction of a ridge regression on choices and their pairs (five "
+                             "that are not listed get the prediction of a ridge regression on choices and pairs (five "
                              f"folds: Spearman {QUALITY['spearman']}, mean error {QUALITY['mean_error']} points), "
                              "marked in the trace and counted", surrogate=True),
 }
