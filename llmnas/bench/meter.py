@@ -120,29 +120,33 @@ class TableEvaluator:
     Args:
         bench: The table.
         settings: What the search is told.
-        batch: Proposals of one ask: with one there is nothing to choose, and no proxy is looked at.
         trace: Gets a line per request.
         outcome: Gets what was paid for.
     """
 
-    def __init__(self, bench: Benchmark, settings: Settings, batch: int, trace: Trace, outcome: Outcome) -> None:
-        self.bench, self.settings, self.batch, self.trace, self.outcome = bench, settings, batch, trace, outcome
+    def __init__(self, bench: Benchmark, settings: Settings, trace: Trace, outcome: Outcome) -> None:
+        self.bench, self.settings, self.trace, self.outcome = bench, settings, trace, outcome
+        self._looked_at: set[str] = set()
 
     def screen(self, graphs: Sequence[ArchGraph], scored: int | None, limit_s: float) -> list[Screened]:
-        """Returns size, latency and refusals; the published proxies of as many as may still be looked at."""
-        found = [self._screened(graph) for graph in graphs]
-        return found if self.batch == 1 else self.scores(graphs, found)
+        """Returns size, latency and refusals; the published proxies of as many as may still be looked at.
 
-    def scores(self, graphs: Sequence[ArchGraph], found: Sequence[Screened]) -> list[Screened]:
-        """Returns `found` with published proxies, as many as the search may still look at; each is counted."""
-        left, scored = (self.settings.screen or 0) - self.trace.proxied, []
-        for graph, one in zip(graphs, found, strict=True):
-            published = self.bench.proxies.get(self.bench.name(graph)) if left > 0 and not one.violates else None
-            if published is not None:
-                left, self.trace.proxied = left - 1, self.trace.proxied + 1
-            scored.append(one if published is None else one.model_copy(update={"scores": published}))
-        self.outcome.proxied = self.trace.proxied
-        return scored
+        With one graph there is nothing to choose, and no proxy is looked at.
+        """
+        found = [self._screened(graph) for graph in graphs]
+        if len(graphs) == 1 or not self.settings.screen:
+            return found
+        names = [self.bench.name(graph) for graph in graphs]
+        return [self._looked(name, one) for name, one in zip(names, found, strict=True)]
+
+    def _looked(self, name: str, one: Screened) -> Screened:
+        """Returns a row with its published proxies, if they may be looked at; each is paid for once."""
+        published = None if one.violates else self.bench.proxies.get(name)
+        if published is None or (name not in self._looked_at and len(self._looked_at) >= (self.settings.screen or 0)):
+            return one
+        self._looked_at.add(name)
+        self.trace.proxied = self.outcome.proxied = len(self._looked_at)
+        return one.model_copy(update={"scores": published})
 
     def _screened(self, graph: ArchGraph) -> Screened:
         name = self.bench.name(graph)
@@ -258,13 +262,13 @@ def search_once(bench: Benchmark, terms: Terms, seed: int, trace: IO[str] | None
     lines = Trace(trace, {"seed": seed, "dataset": bench.dataset, "device": bench.device, "strategy": terms.strategy},
                   bench)
     journal = Journal(MemoryStore(), Clock(_FOREVER_S), _Uncharged(lines, outcome))
-    journal.emit(RunStarted(run="bench", settings=settings, plan=_plan(terms.batch), task={}, environment={},
+    journal.emit(RunStarted(run="bench", settings=settings, plan=_plan(terms.batch, terms.screen), task={}, environment={},
                             model=None, targets=targets))
     shape, classes = bench.space.spec.shape, bench.space.spec.classes
     strategy = load_strategy(terms.strategy)(Setup(space=bench.space, settings=settings, shape=shape, classes=classes,
                                                    targets=targets))
     search = Search(journal, bench.space, shape, classes, strategy,
-                    TableEvaluator(bench, settings, terms.batch, lines, outcome),
+                    TableEvaluator(bench, settings, lines, outcome),
                     interrupted=lambda: len(journal.state.trials) >= ATTEMPTS * terms.evals,
                     identity=bench.name if terms.charge == "distinct" else lambda _: None)
     reason = search.run().reason
@@ -272,10 +276,13 @@ def search_once(bench: Benchmark, terms: Terms, seed: int, trace: IO[str] | None
     return outcome
 
 
-def _plan(batch: int) -> Plan:
-    """Returns a plan without limits of time: `batch` proposals an ask, one of them evaluated."""
+def _plan(batch: int, screen: int) -> Plan:
+    """Returns a plan without limits of time: `batch` proposals an ask, one of them evaluated.
+
+    The plan expects so many proposals that a strategy may screen as many graphs as it may look at proxies.
+    """
     return Plan(search_s=_FOREVER_S, final_s=0, wrap_s=0, full_s=0, finalists=0, short_s=1, train_deadline_s=1,
-                batch=batch, promote=1, trainings=1, proposals=1, calls=None, rates=rates_for("cpu", 1), train_batch=1,
+                batch=batch, promote=1, trainings=1, proposals=4 * max(1, screen), calls=None, rates=rates_for("cpu", 1), train_batch=1,
                 train_steps=1, max_epoch_s=_FOREVER_S, proxies=())
 
 
