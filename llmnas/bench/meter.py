@@ -282,8 +282,8 @@ def _plan(batch: int, screen: int) -> Plan:
     The plan expects so many proposals that a strategy may screen as many graphs as it may look at proxies.
     """
     return Plan(search_s=_FOREVER_S, final_s=0, wrap_s=0, full_s=0, finalists=0, short_s=1, train_deadline_s=1,
-                batch=batch, promote=1, trainings=1, proposals=4 * max(1, screen), calls=None, rates=rates_for("cpu", 1),
-                train_batch=1, train_steps=1, max_epoch_s=_FOREVER_S, proxies=())
+                batch=batch, promote=1, trainings=1, proposals=4 * max(1, screen), calls=None,
+                rates=rates_for("cpu", 1), train_batch=1, train_steps=1, max_epoch_s=_FOREVER_S, proxies=())
 
 
 def read_trace(path: Path) -> list[dict[str, Any]]:
