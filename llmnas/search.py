@@ -37,7 +37,7 @@ from llmnas.records import (
     Warned,
 )
 from llmnas.space import Space
-from llmnas.store import RunState, RunStore
+from llmnas.store import MemoryStore, RunState, RunStore
 from llmnas.strategies.base import Context, Strategy
 
 STALL: Final = 200
@@ -65,7 +65,7 @@ class Journal:
         observer: Who looks on.
     """
 
-    store: RunStore
+    store: RunStore | MemoryStore
     clock: Clock
     observer: Observer
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -112,18 +112,24 @@ class Search:
         start: Proposals of the person's own, measured before the strategy is asked.
         model: Access to logged model calls.
         interrupted: Says whether the person wants to stop.
+        identity: What makes two proposals one, by a name; None when it is like no other. By default the function that
+            is computed; a published table has rows of its own for some that are equal.
     """
 
     def __init__(self, journal: Journal, space: Space, shape: tuple[int, ...], classes: int, strategy: Strategy,
                  evaluator: Evaluator, start: Sequence[Proposal] = (), model: Model | None = None,
-                 interrupted: Callable[[], bool] = lambda: False) -> None:
+                 interrupted: Callable[[], bool] = lambda: False,
+                 identity: Callable[[ArchGraph], str | None] = ArchGraph.key) -> None:
         self.journal, self.space, self.shape, self.classes = journal, space, shape, classes
         self.strategy, self.evaluator, self.start = strategy, evaluator, tuple(start)
         self.model, self.interrupted = model or Model(), interrupted
         self.running: list[Running] = []
         self._dry = False
         self._failed: ModelError | None = None
-        self._stop_file = journal.store.directory / "STOP"
+        directory = journal.store.directory
+        self._stop_file = None if directory is None else directory / "STOP"
+        self.identity = identity
+        self._first = self._known()
 
     @property
     def state(self) -> RunState:
@@ -176,7 +182,7 @@ class Search:
         state, settings = self.state, self.settings
         if self.interrupted():
             return "interrupted", "interrupted by the person"
-        if self._stop_file.exists():
+        if self._told_to_stop():
             return "stop_file", "a file STOP appeared in the run directory"
         if self.journal.clock.t() >= self.end - (0.0 if self.running else self._too_short()):
             return "budget", f"the search's share of the budget is used: {self.end:.0f} s"
@@ -190,12 +196,15 @@ class Search:
             return "space_exhausted", "the strategy has nothing left to propose"
         if state.stalled >= STALL:
             size = self.space.log_size()
-            if size is not None and len(state.first) >= 0.99 * 10**size:
-                return "space_exhausted", f"all {len(state.first):,} architectures of the space were seen"
+            if size is not None and len(self._first) >= 0.99 * 10**size:
+                return "space_exhausted", f"all {len(self._first):,} architectures of the space were seen"
             return "stalled", f"the last {state.stalled} proposals were invalid or known already"
         if settings.patience is not None and state.since_best >= settings.patience:
             return "patience", f"{state.since_best} trainings in a row brought no better score"
         return None
+
+    def _told_to_stop(self) -> bool:
+        return self._stop_file is not None and self._stop_file.exists()
 
     def _too_short(self) -> float:
         """Returns the seconds in which no further training is worth starting: half of what one took so far."""
@@ -331,12 +340,8 @@ class Search:
         """
         started = self.journal.clock.t()
         trials: list[Trial] = []
-        fresh: dict[str, int] = {}
         for proposal in proposals:
-            trial = self._checked(proposal, len(self.state.trials) + len(trials) + 1, fresh)
-            if trial.status == "screened" and trial.key is not None:
-                fresh[trial.key] = trial.n
-            trials.append(trial)
+            trials.append(self._checked(proposal, len(self.state.trials) + len(trials) + 1))
         places = [i for i, trial in enumerate(trials) if trial.status == "screened"]
         screened = self._screened([trials[i] for i in places], limit_s)
         for i, one in zip(places, screened, strict=True):
@@ -348,15 +353,25 @@ class Search:
                                weights=ordered.weights))
         self.strategy.tell([trial for trial in trials if trial.n not in promoted])
 
-    def _checked(self, proposal: Proposal, n: int, fresh: dict[str, int]) -> Trial:
+    def _known(self) -> dict[str, int]:
+        """Returns the number of the first trial of every identity, in a run that goes on."""
+        found: dict[str, int] = {}
+        for trial in self.state.trials:
+            graph = trial.proposal.graph
+            if graph is not None and trial.status not in ("invalid", "duplicate"):
+                name = self.identity(graph)
+                if name is not None:
+                    found.setdefault(name, trial.n)
+        return found
+
+    def _checked(self, proposal: Proposal, n: int) -> Trial:
         graph = proposal.graph
         if graph is None or proposal.issues:
             return Trial(n=n, proposal=proposal, status="invalid")
         if issues := self.space.validate(graph, self.shape, self.classes):
             return Trial(n=n, proposal=proposal.model_copy(update={"issues": tuple(issues)}), status="invalid")
-        key = graph.key()
-        earlier = self.state.first.get(key) or fresh.get(key)
-        if earlier is not None:
+        key, name = graph.key(), self.identity(graph)
+        if name is not None and (earlier := self._first.setdefault(name, n)) != n:
             return Trial(n=n, proposal=proposal, status="duplicate", key=key, duplicate_of=earlier)
         return Trial(n=n, proposal=proposal, status="screened", key=key)
 
@@ -423,7 +438,7 @@ class Search:
 
     def _end_running(self) -> None:
         """Ends trainings that are still under way: time keeps what they have, a person's stop leaves them pending."""
-        ended_by_person = self.interrupted() or self._stop_file.exists()
+        ended_by_person = self.interrupted() or self._told_to_stop()
         for running in self.running:
             running.cancel()
         for running in list(self.running):

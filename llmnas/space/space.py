@@ -146,7 +146,10 @@ class Space:
 
     @cached_property
     def _prior(self) -> list[ArchGraph]:
-        unique = {graph.key(): graph for graph in self._topology.prior() if not self.validate(graph)}
+        unique: dict[str, ArchGraph] = {}
+        for graph in self._topology.prior():
+            if not self.validate(graph):
+                unique.setdefault(graph.key(), graph)  # the first has the fewest edits: dead edges cost time on devices
         return sorted(unique.values(), key=lambda graph: self.network(graph).counts.macs)
 
     def log_size(self) -> float | None:
