@@ -167,6 +167,13 @@ OPS: Final[dict[str, Op]] = {
                        inputs=_MANY),
     "avg_pool_3x3": Op("3x3 average pooling, stride 1: no parameters",
                        _unary(lambda draft, x, _: draft.pool(x, "avg_pool", 3)), inputs=_MANY),
+    # the same with one axis, for sequences
+    "nor_conv_1": Op("ReLU, convolution with kernel 1, batch norm: mixes channels only", _relu_conv_norm(1),
+                     inputs=_MANY),
+    "nor_conv_7": Op("ReLU, convolution with kernel 7, batch norm: 7 times the parameters of kernel 1",
+                     _relu_conv_norm(7), inputs=_MANY),
+    "avg_pool_3": Op("average pooling of 3 positions, stride 1: no parameters",
+                     _unary(lambda draft, x, _: draft.pool(x, "avg_pool", 3)), inputs=_MANY),
     # joining values
     "add": Op("sum of inputs of equal shape", lambda draft, sources, _: draft.add(sources), inputs=_MANY),
     "concat": Op("concatenation over channels of inputs with equal positions",

@@ -19,9 +19,11 @@ Labels = Mapping[str, tuple[tuple[int, ...], int, int]]  # per node: shape, para
 
 _FAMILY: Final = {
     "stem": "stem", "conv": "conv", "conv_block": "conv", "basic": "conv", "bottleneck": "conv", "fused": "conv",
-    "nor_conv_1x1": "light", "nor_conv_3x3": "conv", "dwconv": "light", "inverted": "light", "se": "act",
+    "nor_conv_1x1": "light", "nor_conv_3x3": "conv", "nor_conv_1": "light", "nor_conv_7": "conv",
+    "dwconv": "light", "inverted": "light", "se": "act",
     "projection": "light", "mb3_k3": "light", "mb6_k5": "light",
-    "avg_pool_3x3": "pool", "max_pool": "pool", "avg_pool": "pool", "skip_connect": "skip", "identity": "skip",
+    "avg_pool_3x3": "pool", "avg_pool_3": "pool", "max_pool": "pool", "avg_pool": "pool",
+    "skip_connect": "skip", "identity": "skip",
     "add": "join", "concat": "join", "mul": "join", "attention": "attend", "norm": "act", "relu": "act",
     "silu": "act", "gelu": "act", "sigmoid": "act"}
 _SHORT: Final = {"channels": "{} ch", "kernel": "k{}", "stride": "stride {}", "expand": "expand {}", "depth": "×{}",

@@ -28,6 +28,7 @@ class TrainPayload(Frozen):
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads; None leaves them as they are.
         fraction: Share of the training examples used, the same ones for every network.
+        validations: Validations over the training, evenly spaced; None for one every epoch, and at most ten.
         weights: File the trained weights are written to (safetensors), or None.
         init_weights: File of weights to start from, or None.
         test: Whether the test part is read and scored: once, for the selected network.
@@ -43,6 +44,7 @@ class TrainPayload(Frozen):
     device: str = "auto"
     threads: int | None = Field(default=None, ge=1)
     fraction: float = Field(default=1.0, gt=0, le=1)
+    validations: int | None = Field(default=None, ge=1)
     weights: str | None = None
     init_weights: str | None = None
     test: bool = False

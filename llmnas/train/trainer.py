@@ -150,7 +150,9 @@ class _Training:
         of the time allows.
         """
         count = VALIDATIONS
-        if self.task.time_limit_s is None:
+        if self.task.validations is not None:
+            count = self.task.validations
+        elif self.task.time_limit_s is None:
             count = min(VALIDATIONS, max(1, round(self.task.epochs)))
         else:
             count = min(count, int(0.05 * self.task.time_limit_s / max(self.eval_s, 1e-6)))
