@@ -439,13 +439,27 @@ class Told(Frozen):
     weights: dict[str, float] | None = None
 
 
+class Candidate(Frozen):
+    """A graph that was screened though nobody proposed it, and what is known of it (as in `Trial`)."""
+
+    graph: ArchGraph
+    counts: Counts
+    scores: dict[str, float] = Field(default_factory=dict)
+    latency: dict[str, Latency] = Field(default_factory=dict)
+    violates: tuple[str, ...] = ()
+
+
 class Pooled(Frozen):
-    """A strategy had graphs screened that it may not propose: `graphs` counted, `scored` of them by proxies."""
+    """A strategy had graphs screened that it may not propose: `graphs` counted, `scored` of them by proxies.
+
+    Candidates are kept, so that a strategy finds at every later step what was paid for at an earlier one.
+    """
 
     kind: Literal["pooled"] = "pooled"
     step: int
     graphs: int
     scored: int
+    candidates: tuple[Candidate, ...] = ()
     seconds: float = 0.0
 
 

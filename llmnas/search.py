@@ -23,6 +23,7 @@ from llmnas.graph import ArchGraph
 from llmnas.records import (
     Asked,
     Body,
+    Candidate,
     Event,
     Measured,
     Plan,
@@ -249,10 +250,13 @@ class Search:
 
     def _proposals(self, step: int, n: int) -> Sequence[Proposal] | None:
         """Returns the strategy's answer; None when the search was over before it came."""
+        earlier = [pool for pool in self.state.pools.values() if pool.step < step]
+        room = max(self.plan.batch, self.plan.proposals // 4) - sum(pool.graphs for pool in earlier)
         context = Context(step=step, trials=tuple(self.state.trials), rules=self.state.rules,
                           deadline=self.journal.clock.monotonic(self.end), emit=self.journal.emit,
                           reply=self.model.reply, save=self.model.save, calls=lambda: tuple(self.state.calls),
-                          screen=self._pool(step))
+                          screen=self._pool(step, max(0, room), self._proxies_left(earlier)), room=max(0, room),
+                          pool=tuple(one for pool in earlier for one in pool.candidates))
         rng = np.random.default_rng([self.settings.seed, step])
         if not self.strategy.waits:
             return self.strategy.ask(n, rng, context)
@@ -266,26 +270,23 @@ class Search:
                 self.journal.tick("waiting for the language model")
         return None
 
-    def _pool(self, step: int) -> Callable[[Sequence[ArchGraph]], Sequence[Screened]]:
+    def _pool(self, step: int, room: int, cap: int | None) -> Callable[[Sequence[ArchGraph]], Sequence[Screened]]:
         """Returns what screens graphs for this ask, once: in all asks a quarter of the proposals the plan expects.
 
         What was screened for this step before the run was killed is charged again, but not held against it.
         """
-        earlier = [pool for pool in self.state.pools.values() if pool.step < step]
-        room = max(self.plan.batch, self.plan.proposals // 4) - sum(pool.graphs for pool in earlier)
-        cap = self._proxies_left(earlier)
-
         def screen(graphs: Sequence[ArchGraph]) -> Sequence[Screened]:
             nonlocal room
-            taken, room = list(graphs[:max(0, room)]), 0
+            taken, room = list(graphs[:room]), 0
             if not taken:
                 return ()
             started = self.journal.clock.t()
             self.journal.tick(f"screening {len(taken)} graphs")
             screened = self.evaluator.screen(taken, cap, self.end - started)
-            scored = sum(len(one.scores) > 2 for one in screened)
-            self.journal.emit(Pooled(step=step, graphs=len(taken), scored=scored,
-                                     seconds=self.journal.clock.t() - started))
+            candidates = tuple(Candidate(graph=graph, counts=one.counts, scores=one.scores, latency=one.latency,
+                                         violates=one.violates) for graph, one in zip(taken, screened, strict=True))
+            self.journal.emit(Pooled(step=step, graphs=len(taken), scored=sum(len(one.scores) > 2 for one in screened),
+                                     candidates=candidates, seconds=self.journal.clock.t() - started))
             return screened
 
         return screen

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -156,8 +156,8 @@ def _trained(data: DataRef, left: Sequence[tuple[str, int]], workers: int) -> It
     if workers == 1 or len(jobs) < 2:
         yield from map(_train, jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_train, jobs)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:  # in the order in which they end
+        yield from (done.result() for done in as_completed([pool.submit(_train, job) for job in jobs]))
 
 
 def _train(job: tuple[dict[str, Any], str, int]) -> Line:

@@ -22,11 +22,14 @@ from llmnas.bench.pools import NO_SCORE, PUBLISHED
 from llmnas.bench.stages import QUALITY, Stages, Surrogate
 from llmnas.errors import InputError, nearest
 from llmnas.graph import ArchGraph, live_ids
+from llmnas.proxies import PROXIES
 from llmnas.space import Digits, Space, load_space
 
 SCORES: Final = "zerocost.csv.gz"
 LATENCIES: Final = "latency.csv.gz"
 VAL, TEST = "_val200", "_test200"
+EMBEDDED: Final = Path(__file__).with_name("tables")
+"""The tables that come with llmnas."""
 
 
 class Layout(NamedTuple):
@@ -41,6 +44,7 @@ class Layout(NamedTuple):
             the columns whose mean is reported.
         about: What must be said beside every figure.
         surrogate: Whether predictions stand in for architectures of the space that are not listed.
+        embedded: Whether it comes with llmnas, so that no data folder is needed.
     """
 
     table: str
@@ -49,9 +53,18 @@ class Layout(NamedTuple):
     fixed: Mapping[str, tuple[str, tuple[str, ...]]] = {}
     about: str = ""
     surrogate: bool = False
+    embedded: bool = False
+
+    def folder(self, data: Path) -> Path:
+        """Returns the folder with its files, for a data folder."""
+        return ((EMBEDDED if self.embedded else data) / self.table).parent
 
 
 LAYOUTS: Final[dict[str, Layout]] = {
+    "conv1d": Layout("conv1d/conv1d.csv.gz", "conv1d_cell", "ops",
+                     {"mnist1d": ("val_s0", ("test_s0", "test_s1", "test_s2"))},
+                     "our own trainings on MNIST-1D (docs/benchmarks.md): a search sees the validation accuracy of one "
+                     "training, reported is the mean test accuracy of three", embedded=True),
     "nb201": Layout("nb201/nb201.csv.gz", "nb201", "ops", {},
                     "a search sees the validation accuracy after 200 epochs, the mean of the seeds; test is reported"),
     "nbmacro": Layout("nbmacro/nb_macro.csv.gz", "nbmacro", "arch", {"c10": ("acc0", ("acc1", "acc2"))},
@@ -99,11 +112,12 @@ class Benchmark:
     def __init__(self, folder: Path, bench: str = "nb201", dataset: str = "c10", device: str | None = None) -> None:
         self.folder, self.bench, self.dataset, self.device = folder, bench, dataset, device
         self.layout = layout_of(bench, folder)
-        self.path = folder / self.layout.table
+        self.path = self.layout.folder(folder) / Path(self.layout.table).name
         self.space: Space = load_space(self.layout.space)
         self._codec: Digits | Stages = Stages(self.space) if self.layout.surrogate else Digits(self.space)
         self._seen, self._reported = self._columns()
         self._names = row_names(self.path, self.layout.named)
+        self._equal = _equal(self.path, self.layout.named)
         self._values: Column | None = self._column(self._seen)
         self._latency = self._latencies() if device is not None else {}
 
@@ -127,7 +141,8 @@ class Benchmark:
 
     def name(self, graph: ArchGraph) -> str:
         """Returns the name of the row of a legal graph; there may be no such row."""
-        return self._codec.digits(graph)
+        digits = self._codec.digits(graph)
+        return self._equal.get(digits, digits)
 
     def graph(self, name: str) -> ArchGraph:
         """Returns the graph of a row."""
@@ -175,7 +190,8 @@ class Benchmark:
     @property
     def target(self) -> str | None:
         """The device, batch and runtime of the column as `--target` writes them; None where the column does not say."""
-        return None if self.device is None else target_of(self.device, self.folder)
+        at = EMBEDDED / self.bench if self.layout.embedded else self.folder
+        return None if self.device is None else target_of(self.device, at)
 
     @cached_property
     def proxies(self) -> dict[str, dict[str, float]]:
@@ -188,7 +204,7 @@ class Benchmark:
             return {}
         header = read_header(path)
         prefix = self.scored_on
-        columns = [f"{prefix}_{name}" for name in PUBLISHED if f"{prefix}_{name}" in header]
+        columns = [f"{prefix}_{name}" for name in dict.fromkeys((*PUBLISHED, *PROXIES)) if f"{prefix}_{name}" in header]
         found = _joined(self.path, self.layout.named, path, columns)
         scores: dict[str, dict[str, float]] = {}
         for column, values in found.items():
@@ -295,9 +311,16 @@ def datasets(path: Path) -> list[str]:
 
 def devices(bench: str, folder: Path) -> list[str]:
     """Returns the columns of a benchmark that are latencies."""
-    path = (folder / layout_of(bench, folder).table).parent / LATENCIES
+    path = layout_of(bench, folder).folder(folder) / LATENCIES
     header = read_header(path) if path.exists() else []
     return [name for name in header[1:] if "energy" not in name and "intensity" not in name]
+
+
+def _equal(path: Path, named: str) -> dict[str, str]:
+    """Returns the row of every other architecture that computes the same, where a table has a column ``equal``."""
+    if "equal" not in read_header(path):
+        return {}
+    return {other: name for name, others in read_texts(path, (named, "equal")) for other in others.split()}
 
 
 def _connected(graph: ArchGraph) -> bool:

@@ -17,7 +17,7 @@ from llmnas.errors import InputError, nearest
 from llmnas.front import merit
 from llmnas.graph import ArchGraph
 from llmnas.network import Shape
-from llmnas.records import Body, Called, Origin, Proposal, Settings, Trial
+from llmnas.records import Body, Called, Candidate, Origin, Proposal, Settings, Trial
 from llmnas.space import Space
 
 if TYPE_CHECKING:
@@ -113,6 +113,8 @@ class Context:
         calls: Returns the model calls of the run so far.
         screen: Counts graphs and scores them by proxies without proposing them: one result each for the first ones, as
             many as the run can afford, maybe none; once an ask. Charged, and the same when a step is asked again.
+        room: How many graphs `screen` takes at most.
+        pool: What earlier asks had screened, in order.
     """
 
     step: int
@@ -124,6 +126,8 @@ class Context:
     save: Callable[[Any], str]
     calls: Callable[[], Sequence[Called]] = tuple
     screen: Callable[[Sequence[ArchGraph]], Sequence[Screened]] = lambda graphs: ()
+    room: int = 0
+    pool: Sequence[Candidate] = ()
 
     def pending(self) -> set[str]:
         """Returns the keys of the trials whose training is under way: a strategy was not told of them yet."""

@@ -2,77 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
 from typing import TYPE_CHECKING, Final
-from zlib import crc32
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmnas.front import latency_limits, violations
-from llmnas.graph import INPUT, ArchGraph
-from llmnas.records import Counts, Proposal, Trial
+from llmnas.graph import ArchGraph
+from llmnas.records import Candidate, Counts, Proposal, Trial
 from llmnas.strategies.base import Context, Rng, Setup, proposal, unseen
+from llmnas.strategies.points import Floats, Point, edge_features, screened, sized, structure
+from llmnas.strategies.proxy_warm import by_proxies
 
 if TYPE_CHECKING:
     from llmnas.strategies.gaussian import GaussianProcess
 
-Floats = NDArray[np.float64]
-
 INITIAL: Final = 10
 """Random designs before the first fit, as in the paper."""
-PARENTS: Final = 3
+WARM: Final = 5
+"""Designs before it where proxies choose them."""
+FIRST: Final = 5
+"""The first pool takes one part in so many of what may be screened."""
+GROWTH: Final = 16
+"""And every further ask one part in so many of what is left."""
+LEAST: Final = 20
+"""The first pool is not smaller, if that may be screened at all."""
+PARENTS: Final = 5
 """Best designs whose neighbours are candidates."""
 NEAR: Final = 40
 """Neighbours of each that are looked at."""
 FRESH: Final = 16
-"""Random candidates beside them."""
+"""Random candidates beside them, where nothing is screened."""
 MOST: Final = 300
 """Trials a process is fitted to: the better half of them are the best, the others the latest."""
-BINS: Final = 64
-CHOICES: Final = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (1.0, 1.0, 0.0), (1.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 1.0))
-"""Weights of encoding, graph features and sizes among which the marginal likelihood decides."""
+TIMED: Final = 150
+"""Latencies, the latest, that a process is fitted to."""
+STRUCTURE: Final = ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0))
+SIZED: Final = (*((*one, 0.0) for one in STRUCTURE), (1.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+SCREENED: Final = (*((*one, 0.0) for one in SIZED), (0.0, 0.0, 0.0, 1.0), (1.0, 0.0, 0.0, 1.0), (0.0, 1.0, 0.0, 1.0),
+                   (1.0, 1.0, 0.0, 1.0), (1.0, 1.0, 1.0, 1.0))
+"""Weights of the groups of features (`llmnas.strategies.points`) among which the marginal likelihood decides."""
 HOPELESS: Final = 0.1
 """Candidates whose chance to keep the limits is below this share of the best chance are not proposed."""
 RHO: Final = 0.05
 """Weight of the linear part of ParEGO's scalar (Knowles 2006, section III)."""
 KEPT: Final = 20_000
 
-
-@dataclass(frozen=True)
-class Point:
-    """What the surrogate knows of a graph: its encoding, hashed graph features, and logs of its sizes."""
-
-    graph: ArchGraph
-    counts: Counts
-    encoding: Floats
-    edges: Floats
-    sizes: Floats
+Groups = Callable[[Sequence[Point]], list[Floats]]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A trial with a merit. `cost` is milliseconds on the first target, else multiply-accumulates."""
+    """A trial with a merit. `ms` is on the first target."""
 
     point: Point
     merit: float
     ms: float | None
 
-    @property
-    def cost(self) -> float:
-        """What the front weighs against the merit."""
-        return float(self.point.counts.macs) if self.ms is None else self.ms
+
+@dataclass(frozen=True)
+class Pool:
+    """The screened graphs of all asks.
+
+    Attributes:
+        points: Those that keep the limits and were not proposed yet.
+        ms: Their milliseconds on the first target, where known.
+        scores: Proxy scores of all, by key.
+        timed: Points and log milliseconds of all, by target with a limit.
+        grows: Whether more can be screened at a later ask.
+    """
+
+    points: list[Point]
+    ms: list[float | None]
+    scores: Mapping[str, Mapping[str, float]]
+    timed: Mapping[str, list[tuple[Point, float]]]
+    grows: bool
 
 
 class Bayesian:
     """Fits a Gaussian process at every ask and proposes the candidates of greatest expected improvement.
 
     The paper's ensemble of networks is a Gaussian process here: on a few hundred points it is fitted in
-    milliseconds and needs no seed. Candidates are neighbours of the best designs and a few random ones, as in the
-    paper. Limits on size are checked exactly; for limits on latency the improvement is multiplied by the probability
-    that a second process on log milliseconds gives (Gardner et al. 2014, eq. 6). In a batch the mean of what was chosen
-    stands for its value (the kriging believer of Ginsbourger et al. 2010).
+    milliseconds and needs no seed. Where graphs may be screened (`Context.screen`), the candidates are a pool of
+    screened graphs, and their proxies are features beside the encoding, as in the line of work on proxies in
+    predictors (White et al., arXiv 2104.01177). The pool begins with random draws, of which the best by proxies are
+    proposed first, and grows at every ask by neighbours of the best, so that what may be screened is spent where the
+    search is. Screened graphs that break a limit are never proposed. Without screening, candidates are neighbours of
+    the best designs and a few random ones, as in the paper; then limits on size are checked exactly, and for
+    limits on latency the improvement is multiplied by the probability that a second process on log milliseconds gives
+    (Gardner et al. 2014, eq. 6). In a batch the mean of what was chosen stands for its value (the kriging believer of
+    Ginsbourger et al. 2010).
 
     Args:
         setup: The space and the constraints.
@@ -84,12 +105,13 @@ class Bayesian:
 
     def __init__(self, setup: Setup, initial: int = INITIAL) -> None:
         self.setup, self.space, self.initial = setup, setup.space, initial
+        self.limits = latency_limits(setup.settings, setup.targets)
         self.seen: set[str] = set()
         self.scored: list[Scored] = []
-        self.timed: dict[str, list[tuple[Point, float]]] = {
-            key: [] for key in latency_limits(setup.settings, setup.targets)}
-        self._points: dict[str, Point] = {}  # derived from the space alone, as the next
-        self._near: dict[str, list[ArchGraph]] = {}
+        self.timed: dict[str, list[tuple[Point, float]]] = {key: [] for key in self.limits}
+        # Derived from the space alone; by graph, not by key: equal functions differ in encoding and neighbours.
+        self._points: dict[ArchGraph, Point] = {}
+        self._near: dict[ArchGraph, list[ArchGraph]] = {}
 
     # -- learning
 
@@ -100,98 +122,175 @@ class Bayesian:
             if trial.key is None or graph is None or trial.duplicate_of is not None:
                 continue
             self.seen.add(trial.key)
+            point = replace(self._sized(graph, trial.counts), scores=trial.scores)
             for key, known in self.timed.items():
                 if key in trial.latency:
-                    known.append((self._point(graph, trial.counts), float(np.log(trial.latency[key].ms))))
+                    known.append((point, float(np.log(trial.latency[key].ms))))
             merit = self._merit(trial)
             if merit is not None and not trial.violates:
                 found = None if self.setup.target is None else trial.latency.get(self.setup.target)
-                self.scored.append(Scored(self._point(graph, trial.counts), merit, None if found is None else found.ms))
+                self.scored.append(Scored(point, merit, None if found is None else found.ms))
 
     def _merit(self, trial: Trial) -> float | None:
         return self.setup.merit(trial)
 
-    def _point(self, graph: ArchGraph, counts: Counts | None = None) -> Point:
-        if graph.key() not in self._points:
+    def _point(self, graph: ArchGraph) -> Point:
+        if graph not in self._points:
             if len(self._points) >= KEPT:
                 self._points.clear()
+            self._points[graph] = Point(graph, self.space.encode(graph), edge_features(graph))
+        return self._points[graph]
+
+    def _sized(self, graph: ArchGraph, counts: Counts | None = None) -> Point:
+        """Returns the point with its size, which takes longer than all else."""
+        point = self._point(graph)
+        if point.counts is None:
             counts = counts or self.space.network(graph, self.setup.shape, self.setup.classes).counts
-            self._points[graph.key()] = Point(
-                graph, counts, self.space.encode(graph), edge_features(graph),
-                np.log1p(np.array([counts.params, counts.macs], dtype=float)))
-        return self._points[graph.key()]
+            point = self._points[graph] = replace(point, counts=counts)
+        return point
 
     # -- proposing
 
     def ask(self, n: int, rng: Rng, ctx: Context) -> Sequence[Proposal]:
-        """Returns random draws until there is enough to fit, and the best candidates afterwards."""
+        """Returns the first designs until there is enough to fit, and the best candidates afterwards."""
         seen = self.seen | ctx.pending()
-        if len(self.scored) < self.initial:
-            return [proposal(self.name, "random", ctx.step, graph) for graph in unseen(self.space, rng, n, seen)]
-        asked = []
+        pool = self._pool(rng, ctx, seen)
+        if len(self.scored) < (WARM if pool.scores else self.initial):
+            return self._first(n, pool, rng, ctx.step, seen)
+        asked: list[Proposal] = []
         believed: list[tuple[Point, float]] = []
         for values in self._aims(n, rng):
-            known = [(one.point, value) for one, value in zip(self.scored, values, strict=True)]
-            candidates, parents = self._candidates(known, rng, seen)
-            if not candidates:
+            known = self._known(values, pool)
+            chosen = self._chosen(known, believed, pool, rng, seen)
+            if chosen is None:
                 break
-            best, mean = self._best(candidates, known, believed)
-            believed = [*believed, (candidates[best], mean)]
-            seen.add(candidates[best].graph.key())
-            asked.append(proposal(self.name, "surrogate", ctx.step, candidates[best].graph, parents))
+            believed = [*believed, chosen]
+            seen.add(chosen[0].graph.key())
+            asked.append(proposal(self.name, "surrogate", ctx.step, chosen[0].graph, _parents(known)))
         return asked
+
+    def _first(self, n: int, pool: Pool, rng: Rng, step: int, seen: set[str]) -> list[Proposal]:
+        """Returns the most promising of the pool by proxies, and random draws where it has too few."""
+        places = self._promising(pool, rng)[:n] if pool.points else []
+        warm = [pool.points[i].graph for i in places]
+        drawn = unseen(self.space, rng, n - len(warm), seen | {graph.key() for graph in warm})
+        return [*(proposal(self.name, "warm", step, graph) for graph in warm),
+                *(proposal(self.name, "random", step, graph) for graph in drawn)]
+
+    def _promising(self, pool: Pool, rng: Rng) -> list[int]:
+        """Returns the places of the pool from the most to the least promising by proxies."""
+        return by_proxies(self.space.name, [_raw(point) for point in pool.points])
 
     def _aims(self, n: int, rng: Rng) -> list[Floats]:
         """Returns for each proposal what it should maximise, for every scored trial."""
         return [np.array([one.merit for one in self.scored])] * n
 
-    def _candidates(self, known: Sequence[tuple[Point, float]], rng: Rng, seen: set[str],
-                    ) -> tuple[list[Point], list[ArchGraph]]:
-        """Returns legal candidates not seen yet, and the parents whose neighbours most of them are."""
-        best = sorted(range(len(known)), key=lambda i: (-known[i][1], i))[:PARENTS]
-        parents = [known[i][0].graph for i in best]
-        graphs = {graph.key(): graph for parent in parents for graph in self._some_near(parent, rng)
+    def _known(self, values: Floats, pool: Pool) -> list[tuple[Point, float]]:
+        """Returns the scored points with these values; a batch of one has its proxies from the pool alone."""
+        return [(replace(one.point, scores=one.point.scores or pool.scores.get(one.point.graph.key(), {})), value)
+                for one, value in zip(self.scored, values, strict=True)]
+
+    def _chosen(self, known: Sequence[tuple[Point, float]], believed: Sequence[tuple[Point, float]], pool: Pool,
+                rng: Rng, seen: set[str]) -> tuple[Point, float] | None:
+        """Returns the candidate of greatest expected improvement and the value expected of it."""
+        found: list[tuple[float, Point, float]] = []
+        inside = [point for point in pool.points if point.graph.key() not in seen]
+        if inside:
+            found.append(_best(inside, known, believed, screened, SCREENED, np.ones(len(inside))))
+        if not inside or not pool.grows:
+            outside = self._outside(known, rng, seen)
+            if outside:
+                found.append(_best(outside, known, believed, sized, SIZED, self._feasible(outside, pool)))
+        return max(found, key=lambda one: one[0])[1:] if found else None
+
+    # -- candidates that are not screened
+
+    def _outside(self, known: Sequence[tuple[Point, float]], rng: Rng, seen: set[str]) -> list[Point]:
+        """Returns neighbours of the best designs and random draws, within the limits on size if any is."""
+        graphs = {graph.key(): graph for parent in _parents(known) for graph in self._some_near(parent, rng)
                   if graph.key() not in seen}
         graphs |= {graph.key(): graph for graph in unseen(self.space, rng, FRESH, seen)}
-        points = [self._point(graph) for graph in graphs.values()]
-        return [point for point in points if not violations(self.setup.settings, self.setup.targets, point.counts,
-                                                            {}, {})] or points, parents
+        points = [self._sized(graph) for graph in graphs.values()]
+        return [point for point in points if self._fits(point)] or points
+
+    def _fits(self, point: Point) -> bool:
+        return point.counts is None or not violations(self.setup.settings, self.setup.targets, point.counts, {}, {})
 
     def _some_near(self, parent: ArchGraph, rng: Rng) -> list[ArchGraph]:
-        if parent.key() not in self._near:
-            self._near[parent.key()] = list(self.space.neighbours(parent))
-        near = self._near[parent.key()]
+        if parent not in self._near:
+            self._near[parent] = list(self.space.neighbours(parent))
+        near = self._near[parent]
         return [near[i] for i in rng.permutation(len(near))[:NEAR]]
 
-    def _best(self, candidates: Sequence[Point], known: Sequence[tuple[Point, float]],
-              believed: Sequence[tuple[Point, float]]) -> tuple[int, float]:
-        """Returns the place of the best candidate and the value expected of it."""
-        from llmnas.strategies.gaussian import expected_improvement, normal_scores
-
-        told = _most(known)
-        values = normal_scores(np.array([value for _, value in told]))
-        ladder = np.sort([value for _, value in told])
-        best = float(values.max())
-        values = np.append(values, np.interp([value for _, value in believed], ladder, np.sort(values)))
-        mean, spread = _process([point for point, _ in (*told, *believed)], values).predict(features(candidates))
-        gain = expected_improvement(mean, spread, best) * self._feasible(candidates)
-        chosen = int(np.argmax(gain))
-        return chosen, float(np.interp(mean[chosen], np.sort(values[:len(told)]), ladder))
-
-    def _feasible(self, candidates: Sequence[Point]) -> Floats:
+    def _feasible(self, candidates: Sequence[Point], pool: Pool) -> Floats:
         """Returns the probability that each candidate keeps the limits on latency; 1 where nothing is known."""
         from scipy.special import ndtr
 
         chance = np.ones(len(candidates))
-        for key, most in latency_limits(self.setup.settings, self.setup.targets).items():
-            known = self.timed[key][-MOST:]
+        for key, most in self.limits.items():
+            known = [*pool.timed.get(key, ()), *self.timed[key]][-TIMED:]
             if len(known) >= self.initial:
                 logs = np.array([log for _, log in known])
                 centre, width = float(logs.mean()), max(float(logs.std()), 1e-6)
-                process = _process([point for point, _ in known], (logs - centre) / width)
-                mean, spread = process.predict(features(candidates))
+                process = _process([point for point, _ in known], (logs - centre) / width, structure, STRUCTURE)
+                mean, spread = process.predict(structure(candidates))
                 chance *= ndtr(((np.log(most) - centre) / width - mean) / spread)
         return np.where(chance < HOPELESS * chance.max(), 0.0, chance)
+
+    # -- the pool
+
+    def _pool(self, rng: Rng, ctx: Context, seen: set[str]) -> Pool:
+        """Returns the pool of all asks so far, grown by what this one may screen."""
+        pool = self._gathered(ctx.pool, seen, grows=True)
+        share = ceil(ctx.room / GROWTH) if ctx.pool else min(ctx.room, max(LEAST, ceil(ctx.room / FIRST)))
+        wanted = self._grown(share, pool, rng, seen) if share else []
+        added = [Candidate(graph=graph, counts=one.counts, scores=one.scores, latency=one.latency,
+                           violates=one.violates) for graph, one in zip(wanted, ctx.screen(wanted), strict=False)]
+        return self._gathered([*ctx.pool, *added], seen, grows=ctx.room > len(added))
+
+    def _gathered(self, candidates: Sequence[Candidate], seen: set[str], grows: bool) -> Pool:
+        target, points, ms = self.setup.target, list[Point](), list[float | None]()
+        timed: dict[str, list[tuple[Point, float]]] = {key: [] for key in self.limits}
+        for one in candidates:
+            point = replace(self._sized(one.graph, one.counts), scores=one.scores)
+            for key in timed.keys() & one.latency.keys():
+                timed[key].append((point, float(np.log(one.latency[key].ms))))
+            if not one.violates and one.graph.key() not in seen:
+                points.append(point)
+                ms.append(one.latency[target].ms if target in one.latency else None)
+        return Pool(points, ms, {one.graph.key(): one.scores for one in candidates}, timed, grows)
+
+    def _grown(self, share: int, pool: Pool, rng: Rng, seen: set[str]) -> list[ArchGraph]:
+        """Returns graphs worth screening: random ones at first, then neighbours of the best, the best of them first."""
+        if not pool.scores:
+            return unseen(self.space, rng, share, seen)
+        graphs = {graph.key(): graph for parent in self._best_so_far(pool, rng)
+                  for graph in self._some_near(parent, rng)}
+        points = [self._point(graph) for key, graph in graphs.items() if key not in seen and key not in pool.scores]
+        if not points:
+            return unseen(self.space, rng, share, seen | pool.scores.keys())
+        gain = self._feasible(points, pool) * self._hopes(points, rng)
+        return [points[i].graph for i in np.argsort(-gain, kind="stable")[:share]]
+
+    def _best_so_far(self, pool: Pool, rng: Rng) -> list[ArchGraph]:
+        """Returns the designs whose neighbours are looked at: by merit, or by proxies before anything has one."""
+        if len(self.scored) < WARM:
+            return [pool.points[i].graph for i in self._promising(pool, rng)[:PARENTS]] if pool.points else []
+        values = self._aims(1, rng)[0]
+        expected: Sequence[float] = _expected(pool.points, self._known(values, pool)).tolist() if pool.points else ()
+        ranked = sorted([*zip((one.point for one in self.scored), values, strict=True),
+                         *zip(pool.points, expected, strict=True)], key=lambda one: -one[1])
+        return [point.graph for point, _ in ranked[:PARENTS]]
+
+    def _hopes(self, points: Sequence[Point], rng: Rng) -> Floats:
+        """Returns the expected improvement by structure alone; chance decides before there is enough to fit."""
+        from llmnas.strategies.gaussian import expected_improvement, normal_scores
+
+        if len(self.scored) < WARM:
+            return rng.random(len(points))
+        values = normal_scores(self._aims(1, rng)[0])
+        process = _process([one.point for one in self.scored], values, structure, STRUCTURE)
+        return expected_improvement(*process.predict(structure(points)), float(values.max()))
 
 
 class BayesianFront(Bayesian):
@@ -199,7 +298,8 @@ class BayesianFront(Bayesian):
 
     The augmented Chebyshev scalar reaches every point of a front, concave parts included. It needs one process, no
     reference point, and one draw of weights a proposal, so a batch spreads over the front by itself; the expected
-    hypervolume would need a box and an integral for every candidate.
+    hypervolume would need a box and an integral for every candidate. Cost is milliseconds on the first target, else
+    multiply-accumulates.
     """
 
     name = "bayesian_front"
@@ -207,11 +307,29 @@ class BayesianFront(Bayesian):
     def _merit(self, trial: Trial) -> float | None:
         return trial.score
 
+    def _promising(self, pool: Pool, rng: Rng) -> list[int]:
+        places = by_proxies(self.space.name, [_raw(point) for point in pool.points])
+        promise = np.empty(len(places))
+        promise[places] = np.linspace(1.0, 0.0, len(places))
+        values = _scalars(promise, _costs(pool.points, pool.ms), float(rng.random()))
+        return [int(i) for i in np.argsort(-values, kind="stable")]
+
     def _aims(self, n: int, rng: Rng) -> list[Floats]:
-        timed = any(one.ms is not None for one in self.scored)
-        cost = np.array([np.nan if timed and one.ms is None else one.cost for one in self.scored])
-        objectives = [_unit(-np.array([one.merit for one in self.scored])), _unit(np.log1p(cost))]
-        return [-scalar(np.stack(objectives), float(rng.random())) for _ in range(n)]
+        merits = np.array([one.merit for one in self.scored])
+        cost = _costs([one.point for one in self.scored], [one.ms for one in self.scored])
+        return [_scalars(merits, cost, float(rng.random())) for _ in range(n)]
+
+
+def _costs(points: Sequence[Point], ms: Sequence[float | None]) -> Floats:
+    """Returns logs of milliseconds where any is known, else of multiply-accumulates."""
+    if any(one is not None for one in ms):
+        return np.asarray(np.log1p(np.array([np.nan if one is None else one for one in ms])))
+    return np.array([point.sizes[1] for point in points])
+
+
+def _scalars(merits: Floats, costs: Floats, weight: float) -> Floats:
+    """Returns what to maximise for a weight of merit against cost."""
+    return -scalar(np.stack([_unit(-merits), _unit(costs)]), weight)
 
 
 def scalar(objectives: Floats, weight: float) -> Floats:
@@ -226,6 +344,17 @@ def _unit(values: Floats) -> Floats:
     return np.nan_to_num((values - low) / max(high - low, 1e-12), nan=1.0)
 
 
+def _raw(point: Point) -> dict[str, float]:
+    counts = point.counts
+    sizes = {} if counts is None else {"params": float(counts.params), "flops": float(counts.macs)}
+    return {**sizes, **point.scores}
+
+
+def _parents(known: Sequence[tuple[Point, float]]) -> list[ArchGraph]:
+    best = sorted(range(len(known)), key=lambda i: (-known[i][1], i))[:PARENTS]
+    return [known[i][0].graph for i in best]
+
+
 def _most(known: Sequence[tuple[Point, float]]) -> Sequence[tuple[Point, float]]:
     if len(known) <= MOST:
         return known
@@ -234,29 +363,42 @@ def _most(known: Sequence[tuple[Point, float]]) -> Sequence[tuple[Point, float]]
     return [known[i] for i in sorted([*best, *latest])]
 
 
-def _process(points: Sequence[Point], values: Floats) -> GaussianProcess:
+def _process(points: Sequence[Point], values: Floats, groups: Groups,
+             choices: Sequence[Sequence[float]]) -> GaussianProcess:
     from llmnas.strategies.gaussian import GaussianProcess
 
-    return GaussianProcess(features(points), values, CHOICES)
+    return GaussianProcess(groups(points), values, choices)
 
 
-def features(points: Iterable[Point]) -> list[Floats]:
-    """Returns the three groups of features, a row a point."""
-    listed = list(points)
-    return [np.stack([point.encoding for point in listed]), np.stack([point.edges for point in listed]),
-            np.stack([point.sizes for point in listed])]
+def _expected(points: Sequence[Point], known: Sequence[tuple[Point, float]]) -> Floats:
+    """Returns the values expected of screened points, on the scale of the known ones."""
+    return _predicted(points, _most(known), (), screened, SCREENED)[0]
 
 
-def edge_features(graph: ArchGraph, bins: int = BINS) -> Floats:
-    """Returns root counts of live ops and of live pairs of ops that follow each other, hashed into bins.
+def _best(candidates: Sequence[Point], known: Sequence[tuple[Point, float]], believed: Sequence[tuple[Point, float]],
+          groups: Groups, choices: Sequence[Sequence[float]], chance: Floats) -> tuple[float, Point, float]:
+    """Returns the greatest expected improvement, whose it is, and the value expected of it."""
+    expected, gain = _predicted(candidates, _most(known), believed, groups, choices)
+    gain = gain * chance
+    chosen = int(np.argmax(gain))
+    return float(gain[chosen]), candidates[chosen], float(expected[chosen])
 
-    These are the first two iterations of the Weisfeiler-Lehman features (Ru et al., arXiv 2006.07556), on edges. They
-    have one length for any graph, and dead branches do not count.
+
+def _predicted(candidates: Sequence[Point], told: Sequence[tuple[Point, float]],
+               believed: Sequence[tuple[Point, float]], groups: Groups,
+               choices: Sequence[Sequence[float]]) -> tuple[Floats, Floats]:
+    """Returns expected values and expected improvements of candidates.
+
+    The groups are made of all points at once: ranks of proxies are ranks among them.
     """
-    found = np.zeros(bins)
-    live = graph.live()
-    ops = {node.id: node.op for node in live.nodes} | {INPUT: INPUT}
-    for node in live.nodes:
-        for text in (node.op, *(f"{ops[source]}>{node.op}" for source in node.inputs)):
-            found[crc32(text.encode()) % bins] += 1
-    return np.asarray(np.sqrt(found))
+    from llmnas.strategies.gaussian import GaussianProcess, expected_improvement, normal_scores
+
+    values = normal_scores(np.array([value for _, value in told]))
+    ladder = np.sort([value for _, value in told])
+    best = float(values.max())
+    scores = np.append(values, np.interp([value for _, value in believed], ladder, np.sort(values)))
+    made = groups([*(point for point, _ in (*told, *believed)), *candidates])
+    n = len(scores)
+    mean, spread = GaussianProcess([group[:n] for group in made], scores, choices).predict(
+        [group[n:] for group in made])
+    return np.interp(mean, np.sort(values), ladder), expected_improvement(mean, spread, best)
