@@ -81,6 +81,7 @@ class Outcome:
         counts: ``repeats``, ``invalid``, ``refused`` and ``passed_over`` proposals, which cost nothing.
         proxied: Architectures whose proxies were looked at.
         predicted: Evaluations that a surrogate answered.
+        repaired: Proposals that are valid only after repair.
         stopped: Why it ended.
         model: The language model that was asked; None when the strategy uses none.
         calls: Calls of it, failed ones included.
@@ -93,6 +94,7 @@ class Outcome:
     counts: Counter[str] = field(default_factory=Counter)
     proxied: int = 0
     predicted: int = 0
+    repaired: int = 0
     stopped: str = ""
     model: str | None = None
     calls: int = 0
@@ -255,6 +257,7 @@ class _Uncharged:
             self.outcome.usage = total_usage(self.outcome.usage, event.body.usage)
         if isinstance(event.body, Told):
             for trial in event.body.trials:
+                self.outcome.repaired += trial.status != "invalid" and trial.proposal.origin.repairs > 0
                 what = _free(trial)
                 if what is not None:
                     self.outcome.counts[what] += 1
