@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from importlib.metadata import version
 from itertools import accumulate
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
@@ -17,7 +19,6 @@ from os import _exit
 from pathlib import Path
 from typing import Any, Final
 
-import llmnas
 from llmnas.bench.answering import opened, uses_model
 from llmnas.bench.columns import Column, numbers, read_header, read_texts
 from llmnas.bench.fronts import Judge, found_by
@@ -52,8 +53,9 @@ class Entry:
     calls: Path | None = None
 
 
-def compare_on_table(place: Place, arms: Sequence[Arm], terms: Terms, seeds: int, folder: Path,
-                     question: Question | None = None, workers: int = 1, say: Say = lambda _: None) -> dict[str, Any]:
+def compare_on_table(place: Place, arms: Sequence[Arm], terms: Terms, seeds: int,
+                     folder: Path | None = None, question: Question | None = None, workers: int = 1,
+                     say: Say = lambda _: None) -> dict[str, Any]:
     """Returns the comparison of arms on a table; searches that are in the folder already are not carried out again.
 
     Selection is by validation. The test column is opened when the last search is over, and read for what was chosen.
@@ -63,7 +65,7 @@ def compare_on_table(place: Place, arms: Sequence[Arm], terms: Terms, seeds: int
         arms: What is compared.
         terms: On what terms; its strategy is filled in here.
         seeds: How many, from 0. A seed gives the same whatever the number of workers.
-        folder: Where finished searches are kept.
+        folder: Where finished searches are kept; None takes one below ``runs/`` that these terms have to themselves.
         question: What is asked; the number of evaluations is that of the terms.
         workers: Processes.
         say: Gets progress.
@@ -75,7 +77,9 @@ def compare_on_table(place: Place, arms: Sequence[Arm], terms: Terms, seeds: int
     """
     bench = place.open()
     terms, asked = settled(arms, terms)
-    with Results(folder, common_terms(bench, terms, asked)) as results:
+    common = common_terms(bench, terms, asked)
+    folder = folder or Path("runs") / f"compare-{place.bench}-{place.dataset}-{digest(common)}"
+    with Results(folder, common) as results:
         wanted = [Entry(place, replace(terms, strategy=arm.strategy), arm, seed,
                         folder / "calls" / f"{arm.label}-{seed}" if uses_model(arm.strategy) else None)
                   for seed in range(seeds) for arm in arms]
@@ -88,7 +92,7 @@ def compare_on_table(place: Place, arms: Sequence[Arm], terms: Terms, seeds: int
     measures = [TEST, VALIDATION, *(FRONT if place.device else ()), ANYTIME]
     asking = replace(question or Question(), evals=terms.evals)
     return {"source": "table", **analyse(judged, measures, asking), "about": _about(place, bench, terms, box),
-            "terms": common_terms(bench, terms, asked) | {"seeds": seeds, "strategies": [arm.label for arm in arms]}}
+            "folder": str(folder), "terms": common | {"seeds": seeds, "strategies": [arm.label for arm in arms]}}
 
 
 def settled(arms: Sequence[Arm], terms: Terms) -> tuple[Terms, dict[str, str]]:
@@ -110,9 +114,14 @@ def common_terms(bench: Benchmark, terms: Terms, asked: dict[str, str]) -> dict[
         own.pop(name)
     files = [bench.path, *([bench.path.parent / LATENCIES] if bench.device else ()),
              *([bench.path.parent / SCORES] if terms.screen else ())]
-    digest = hashlib.blake2b(b"".join(path.read_bytes() for path in files if path.exists()), digest_size=8).hexdigest()
-    return {"bench": bench.bench, "dataset": bench.dataset, "device": bench.device, "table": digest,
-            "llmnas": llmnas.__version__, **own, **asked}
+    content = b"".join(path.read_bytes() for path in files if path.exists())
+    return {"bench": bench.bench, "dataset": bench.dataset, "device": bench.device, "llmnas": version("llmnas"),
+            "table": hashlib.blake2b(content, digest_size=8).hexdigest(), **own, **asked}
+
+
+def digest(terms: Mapping[str, Any]) -> str:
+    """Returns eight hex digits that stand for these terms."""
+    return hashlib.blake2b(json.dumps(terms, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
 # -- carrying out
@@ -183,7 +192,7 @@ def _trajectory(bench: Benchmark, entry: Entry, outcome: Outcome, cpu_s: float) 
     seconds = [_train_seconds(bench).get(name) for name in outcome.charged]
     known = [one for one in seconds if one is not None]
     timed = len(known) == len(seconds) and not outcome.proxied
-    at = [waited + trained for waited, trained in zip(outcome.waited_s, accumulate(known), strict=True)] if timed else []
+    at = [waited + trained for waited, trained in zip(outcome.waited_s, accumulate(known), strict=False)]
     paid = tuple(Paid(what=name, score=bench.validation(name) / 100, at_s=at[place] if timed else None,
                       latency_ms=bench.latency(name)) for place, name in enumerate(outcome.charged))
     counts, usage = outcome.counts, outcome.usage
@@ -223,9 +232,10 @@ def judge_all(bench: Benchmark, trajectories: Sequence[Trajectory]) -> tuple[lis
 
 def _about(place: Place, bench: Benchmark, terms: Terms, box: dict[str, Any] | None) -> dict[str, Any]:
     said = about({place: bench}, terms)
-    seconds = (f"charged seconds: calls of the language model and the table's own seconds of training ({TRAIN_S[1:]})"
-               if _train_seconds(bench) else f"this table has no seconds of training (column {bench.dataset}{TRAIN_S}), "
-               "so there are no curves by second")
+    column = bench.dataset + TRAIN_S
+    seconds = (f"charged seconds: calls of the language model and the table's own seconds of training ({column})"
+               if _train_seconds(bench) else
+               f"this table has no seconds of training (column {column}), so there are no curves by second")
     if terms.screen:
         seconds = "published proxies were looked at, which nobody timed, so there are no curves by second"
     return {**said, "seconds": seconds, "box": box,

@@ -29,7 +29,7 @@ Prompt = Annotated[str, typer.Option(help="A prompt set's name or folder, likewi
 Workers = Annotated[int, typer.Option(help="Processes. [default: one per core]", min=1, show_default=False)]
 TraceFile = Annotated[Path | None, typer.Option("--trace", help="File for one JSON line per request.",
                                                 show_default=False)]
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def search(
@@ -48,7 +48,7 @@ def search(
     charge: ChargeBy = "distinct",
     llm: Llm = "auto",
     prompt: Prompt = "base",
-    workers: Workers = _CORES,
+    workers: Workers = CORES,
     trace: TraceFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -81,7 +81,7 @@ def pareto(
     charge: ChargeBy = "distinct",
     llm: Llm = "auto",
     prompt: Prompt = "base",
-    workers: Workers = _CORES,
+    workers: Workers = CORES,
     trace: TraceFile = None,
     as_json: AsJson = False,
 ) -> None:

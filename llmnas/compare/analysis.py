@@ -16,8 +16,8 @@ from llmnas.compare.rates import RATES, ends, mean_charges, rates
 from llmnas.compare.trajectory import Trajectory, by_arm
 from llmnas.errors import InputError, nearest
 
-MOCK: Final = ("proposals of this arm came from the mock, by code: known-good designs and simple edits. They say nothing "
-               "about language models")
+MOCK: Final = ("proposals of this arm came from the mock, by code: known-good designs and simple edits. They say "
+               "nothing about language models")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ def analyse(trajectories: Sequence[Trajectory], measures: Sequence[Measure],
         (arm, reference) for arm in arms if arm != reference]
     target = _target(arms[reference], question.target)
     return {
-        "reference": reference, "alpha": ALPHA, "confidence": CONFIDENCE, "power": POWER, "family": question.pairs, "by": by,
+        "reference": reference, "alpha": ALPHA, "confidence": CONFIDENCE, "power": POWER, "family": question.pairs,
+        "by": by,
         "measures": [asdict(measure) for measure in known],
         "undefined": [measure.name for measure in measures if measure not in known],
         "arms": [_arm(arm, own, {m.name: values[m.name][arm] for m in known}, target, length)

@@ -1,7 +1,7 @@
 """Anytime curves: the best validation score so far, by evaluation and by charged second, and when a target is reached.
 
-A search that ended early keeps its last incumbent: its curve goes on level, and how many seeds had ended is said. A mean
-is only given where every seed has an incumbent, because a mean over those that happen to have one would flatter.
+A search that ended early keeps its last incumbent: its curve goes on level, and how many seeds had ended is said. A
+mean is only given where every seed has an incumbent, because a mean over those that happen to have one would flatter.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Finished searches of a comparison on disk, one JSON line each: a comparison that was killed goes on where it stopped."""
+"""Finished searches of a comparison on disk, one JSON line each, so that one that was killed goes on."""
 
 from __future__ import annotations
 
@@ -20,15 +20,12 @@ TERMS: Final = "terms.json"
 RESULTS: Final = "results.jsonl"
 
 
-class Results:
-    """The folder of a comparison, opened for writing by exactly one process.
+class Agreed:
+    """The folder of a comparison, used by one process at a time, always on the same terms.
 
     Args:
         folder: Made when it does not exist.
         terms: What all searches have in common and a folder holds once; arms and seeds are not in it, they may grow.
-
-    Attributes:
-        done: Finished searches by arm and seed.
 
     Raises:
         RunError: The folder belongs to other terms, is in use, or is damaged.
@@ -43,12 +40,9 @@ class Results:
             raise RunError(f"{folder} cannot be written: {error.strerror}", "give another --out") from None
         try:
             self._agree(json.loads(json.dumps(terms)))
-            path = folder / RESULTS
-            self.done = {(one.arm, one.seed): one for one in read_results(path)}
         except RunError:
             self._lock.close()
             raise
-        self._file: IO[bytes] = path.open("ab")
 
     def _agree(self, terms: dict[str, Any]) -> None:
         path = self.folder / TERMS
@@ -64,6 +58,31 @@ class Results:
             raise RunError(f"{self.folder} holds a comparison on other terms: {'; '.join(differs)}",
                            "give another --out; only strategies and seeds may be added to one")
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._lock.close()
+
+
+class Results(Agreed):
+    """A folder of finished searches on tables.
+
+    Attributes:
+        done: Finished searches by arm and seed.
+    """
+
+    def __init__(self, folder: Path, terms: Mapping[str, Any]) -> None:
+        super().__init__(folder, terms)
+        path = folder / RESULTS
+        try:
+            self.done = {(one.arm, one.seed): one for one in read_results(path)}
+        except RunError:
+            self._lock.close()
+            raise
+        self._file: IO[bytes] = path.open("ab")
+
     def add(self, trajectory: Trajectory) -> None:
         """Puts a finished search on disk."""
         self._file.write(trajectory.model_dump_json().encode() + b"\n")
@@ -71,13 +90,10 @@ class Results:
         os.fsync(self._file.fileno())
         self.done[trajectory.arm, trajectory.seed] = trajectory
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self._file.close()
-        self._lock.close()
+        super().__exit__(kind, error, trace)
 
 
 def read_results(path: Path) -> Iterator[Trajectory]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import Field
 
 from llmnas.errors import InputError
 from llmnas.graph import Frozen
@@ -144,7 +145,7 @@ class Trajectory(Frozen):
     charges: Charges
     stopped: str
     model: str | None = None
-    measures: dict[str, float | None] = {}
+    measures: dict[str, float | None] = Field(default_factory=dict)
     end_s: float | None = None
 
     @property
