@@ -16,7 +16,7 @@ EARLY: Final = 0.1
 """Share of a curve, from its start, that does not stretch the axis of scores."""
 _COLUMNS: Final = 4
 _ROW: Final = 30.0
-_NAME, _WORD = 150.0, 205.0  # widths beside a forest
+_NAME, _WORD = 140.0, 235.0  # widths beside a forest
 
 
 def colour(place: int) -> str:

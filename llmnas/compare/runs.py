@@ -146,7 +146,7 @@ def check_alike(found: Mapping[str, Sequence[str]], unlike: bool) -> list[str]:
     texts = [f"{name}: {', '.join(values[:_SHOWN])}" + (f" and {len(values) - _SHOWN} more"
              if len(values) > _SHOWN else "") for name, values in found.items()]
     if hard := [text for name, text in zip(found, texts, strict=True) if name in ONE_SCORE]:
-        raise InputError("these runs cannot be compared, their scores do not mean the same. Differing " + "; ".join(hard),
+        raise InputError(f"the scores of these runs do not mean the same. Differing {'; '.join(hard)}",
                          "compare runs on the same data, split and metric")
     if texts and not unlike:
         raise InputError(f"these runs are not alike. Differing {'; '.join(texts)}",
