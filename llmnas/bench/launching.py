@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -118,7 +118,8 @@ def compare_on_data(task: Task, arms: Sequence[Arm], seeds: int, folder: Path, q
                                   "budget in time bought less."] if workers > 1 else [])]
     firsts = {arm.label: list(runs[arm.label].values()) for arm in arms if arm.stream == 1}
     notes += check_alike(differences(firsts), unlike=True) if firsts else []
-    document = compared(runs, question, notes)
+    asked = question or Question()
+    document = compared(runs, replace(asked, evals=task.evals or asked.evals), notes)
     return {**document, "source": "training", "terms": document["terms"] | asdict(task) | {"workers": workers}}
 
 

@@ -100,7 +100,7 @@ def analyse(trajectories: Sequence[Trajectory], measures: Sequence[Measure],
         "target": target, "evals": length,
         "curves": {"evaluations": every, "seconds": curves.by_second(arms)},
         "mock": any(one.mock for one in trajectories), "rates": RATES,
-        "notes": _notes(arms, length),
+        "notes": [*_notes(arms, length), *_unmeasured([one for one in measures if one not in known])],
     }
 
 
@@ -214,6 +214,11 @@ def _matrix(values: Mapping[str, Mapping[int, float | None]], higher: bool) -> l
             found.append({"arm": arm, "against": other, "wins": wins, "ties": len(gains) - wins - losses,
                           "losses": losses})
     return found
+
+
+def _unmeasured(measures: Sequence[Measure]) -> list[str]:
+    names = ", ".join(measure.name for measure in measures)
+    return [f"Not compared, because fewer than two arms have any value: {names}."] if names else []
 
 
 def _notes(arms: Mapping[str, list[Trajectory]], length: int) -> list[str]:

@@ -23,6 +23,8 @@ ALPHA: Final = 0.05
 """Chance of any false *better* or *worse* in a family of pairs."""
 CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 9999
+EXACT: Final = 50
+"""Differences up to which the test is exact."""
 POWER: Final = 0.8
 MOST_SEEDS: Final = 1000
 """Where more seeds than these would be needed, the difference counts as about zero."""
@@ -146,19 +148,31 @@ def signed_rank(differences: Sequence[float]) -> tuple[float | None, str]:
     """Returns the two-sided p of Wilcoxon's signed-rank test, and how it was computed.
 
     Differences of zero are left out, as by Wilcoxon (1945): they say that both are equal on that seed and nothing about
-    which is better. The distribution is exact up to 50 differences without ties, exact by all sign changes up to 13
-    with ties, and normal with the correction for ties otherwise (`scipy.stats.wilcoxon`).
+    which is better. Up to `EXACT` others the distribution is exact, ties included, where `scipy.stats.wilcoxon` would
+    leave it for the normal one; that comes from there for more.
     """
-    from scipy.stats import wilcoxon
-
     if not len(differences):
         return None, "no pairs"
     kept = _nonzero(differences)
     if not len(kept):
         return 1.0, "all pairs tie"
-    tied = len(np.unique(np.abs(kept))) < len(kept)
-    exact = len(kept) <= 13 if tied else len(kept) <= 50
-    return float(wilcoxon(kept).pvalue), ("exact" if exact else "normal approximation")
+    if len(kept) > EXACT:
+        from scipy.stats import wilcoxon
+
+        return float(wilcoxon(kept, method="asymptotic").pvalue), "normal approximation"
+    return _exact(kept), "exact"
+
+
+def _exact(kept: Values) -> float:
+    """Returns p from the distribution of the rank sum over all changes of signs, one difference after the other."""
+    from scipy.stats import rankdata
+
+    ranks = np.rint(2 * rankdata(np.abs(kept))).astype(int)  # doubled: ties share half ranks
+    ways = np.ones(1)
+    for rank in ranks:
+        ways = np.pad(ways, (0, rank)) + np.pad(ways, (rank, 0))
+    seen, of = int(ranks[kept > 0].sum()), 2.0 ** len(kept)
+    return float(min(1.0, 2 * min(ways[:seen + 1].sum(), ways[seen:].sum()) / of))
 
 
 def rank_biserial(differences: Sequence[float]) -> float | None:
@@ -192,9 +206,8 @@ def seeds_to_decide(differences: Sequence[float], alpha: float) -> int | None:
     """Returns about how many seeds the signed-rank test needs for a power of 0.8, from the differences seen.
 
     Noether's formula (JASA 82, 1987): n = (z(1−α/2) + z(0.8))² / (3 (p − 1/2)²), where p is the chance that the sum of
-    two differences is above 0, estimated over all pairs of them; at least as many as can reach alpha at all, and more
-    than there are. None when it is more than `MOST_SEEDS`: the difference is about zero, or for fewer than three
-    differences.
+    two differences is above 0, estimated over all pairs of them; at least as many as can reach alpha at all. None when
+    it is more than `MOST_SEEDS`, where the difference is about zero, and for fewer than three differences.
 
     Args:
         differences: By seed.
@@ -210,7 +223,7 @@ def seeds_to_decide(differences: Sequence[float], alpha: float) -> int | None:
     reach = (norm.ppf(1 - alpha / 2) + norm.ppf(POWER)) ** 2 / 3
     if off * off * MOST_SEEDS < reach:
         return None
-    needed = max(math.ceil(reach / off**2), 1 + math.ceil(math.log2(1 / alpha)), len(seen) + 1)
+    needed = max(math.ceil(reach / off**2), 1 + math.ceil(math.log2(1 / alpha)))
     return needed if needed <= MOST_SEEDS else None
 
 
@@ -236,6 +249,8 @@ def _pair(task: Task, raw: list[float], test: tuple[float | None, str], p_holm: 
     ties, effect = len(gains) - wins - losses, rank_biserial(gains)
     verdict, note = _verdict(gains, effect, p_holm, alpha)
     needed = seeds_to_decide(gains, alpha / max(1, family)) if verdict == "not decided" and not note else None
+    if needed is not None:
+        needed = max(needed, len(gains) + 1)  # as many as there are did not
     if verdict == "not decided" and not note:
         note = _undecided(len(gains), needed)
     if missing := len(task.left.keys() | task.right.keys()) - len(raw):

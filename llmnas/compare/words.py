@@ -12,8 +12,8 @@ Document = Mapping[str, Any]
 METHOD: Final = (
     "Arms are paired by seed. Intervals: 95 % bootstrap of the mean (BCa, 9,999 resamples). Test: Wilcoxon "
     "signed-rank, two-sided, seeds that tie left out. P-values by Holm over all pairs on the measure that decides, and "
-    "over all pairs on all other measures together, each family at 5 %. Better and worse: adjusted p at most .05, mean and "
-    "ranks pointing the same way. Seeds that would decide: Noether's formula at power .8 for the difference seen, "
+    "over all pairs on all other measures together, each family at 5 %. Better and worse: adjusted p at most .05, "
+    "mean and ranks pointing the same way. Seeds that would decide: Noether's formula at power .8 for the difference seen, "
     "which is uncertain itself.")
 MOCK_BANNER: Final = ("Some proposals were made by the mock model. No language model took part in those arms; they "
                       "show that the machinery works, not what a model can find.")
