@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +47,15 @@ def opened(strategy: str, llm: str, prompt: str,
         return
     model = open_model(llm, run_dir=calls)
     try:
-        yield model, load_prompt(prompt)
+        yield model, _prompts(prompt)
     finally:
         model.close()
+
+
+@lru_cache(maxsize=8)
+def _prompts(name: str) -> PromptSet:
+    """Returns a prompt set, read once a process: compiling its templates takes as long as a search."""
+    return load_prompt(name)
 
 
 def task_of(bench: Benchmark) -> dict[str, Any]:

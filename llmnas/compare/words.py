@@ -13,8 +13,8 @@ METHOD: Final = (
     "Arms are paired by seed. Intervals: 95 % bootstrap of the mean (BCa, 9,999 resamples). Test: Wilcoxon "
     "signed-rank, two-sided, seeds that tie left out. P-values by Holm over all pairs on the measure that decides, and "
     "over all pairs on all other measures together, each family at 5 %. Better and worse: adjusted p at most .05, "
-    "mean and ranks pointing the same way. Seeds that would decide: Noether's formula at power .8 for the difference seen, "
-    "which is uncertain itself.")
+    "mean and ranks pointing the same way. Seeds that would decide: Noether's formula at power .8 for the difference "
+    "seen, which is uncertain itself.")
 MOCK_BANNER: Final = ("Some proposals were made by the mock model. No language model took part in those arms; they "
                       "show that the machinery works, not what a model can find.")
 PAIR_HEADS: Final = ("arm", "against", "difference", "95 % interval", "better/equal/worse", "p", "p (Holm)",
@@ -34,12 +34,14 @@ def value(number: float | None, percent: bool) -> str:
     """Returns a value of a measure: in percent with two decimals, or with four digits."""
     if number is None:
         return say.UNKNOWN
-    return f"{100 * number:.2f}" if percent else f"{number:.4g}"
+    return f"{100 * number:.2f}" if percent else f"{number:.3f}"
 
 
-def spread(number: float | None, deviation: float | None, percent: bool) -> str:
-    """Returns mean ± deviation over seeds."""
-    return value(number, percent) + ("" if deviation is None else f" ±{value(deviation, percent)}")
+def spread(row: Mapping[str, Any], percent: bool) -> str:
+    """Returns mean ± deviation over seeds, with the interval of the mean in brackets."""
+    deviation = "" if row["sd"] is None else f" ±{value(row['sd'], percent)}"
+    ends = "" if row["low"] is None else f" [{value(row['low'], percent)}, {value(row['high'], percent)}]"
+    return value(row["mean"], percent) + deviation + ends
 
 
 def interval(row: Mapping[str, Any], percent: bool, sign: str = "") -> str:
@@ -95,10 +97,10 @@ def arm_heads(document: Document) -> tuple[str, ...]:
 
 
 def arm_rows(document: Document) -> list[tuple[str, ...]]:
-    """Returns a row per arm: every measure as mean ± deviation over seeds."""
+    """Returns a row per arm: every measure as mean ± deviation over seeds, and the interval of the mean."""
     return [(str(arm["arm"]), str(len(arm["seeds"])), f"{arm['evaluations']:.1f}",
-             *(spread(arm["measures"][one["name"]]["mean"], arm["measures"][one["name"]]["sd"], one["percent"])
-               for one in document["measures"])) for arm in document["arms"]]
+             *(spread(arm["measures"][one["name"]], one["percent"]) for one in document["measures"]))
+            for arm in document["arms"]]
 
 
 def marked(document: Document) -> dict[str, Any]:

@@ -16,8 +16,9 @@ MEASURES = [TEST, VALIDATION, ANYTIME]
 
 
 def document(found, **question):
-    return page.complete({"source": "table", **analyse(found, MEASURES, Question(**question)), "terms": {"bench": "toy"},
-                          "about": {"seconds": "a second each"}}, ("llmnas", "compare", "--bench", "toy"))
+    return page.complete({"source": "table", **analyse(found, MEASURES, Question(**question)),
+                          "terms": {"bench": "toy"}, "about": {"seconds": "a second each"}},
+                         ("llmnas", "compare", "--bench", "toy"))
 
 
 def pair(found, arm, measure="test"):

@@ -1,7 +1,7 @@
 """Paired statistics against published examples, scipy, and simulated truth."""
 
 import math
-from itertools import pairwise, product
+from itertools import pairwise
 
 import numpy as np
 import pytest
