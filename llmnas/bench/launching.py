@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import Any, Final
 
 from llmnas.bench.process import Say, llmnas
@@ -14,7 +15,7 @@ from llmnas.compare import Arm
 from llmnas.compare.analysis import Question
 from llmnas.compare.of_runs import compared
 from llmnas.compare.results import Agreed
-from llmnas.compare.runs import check_alike, differences, read_runs
+from llmnas.compare.runs import SPOILT, check_alike, differences, read_runs
 from llmnas.errors import InputError, LlmnasError, ModelError, NoModelFound, RunError
 from llmnas.store import read_run
 
@@ -78,12 +79,18 @@ def begun(directory: Path) -> bool:
 
 
 def finished(directory: Path) -> bool:
-    """Returns whether a run is over, and not because a person stopped it."""
-    if not begun(directory):
+    """Returns whether a run is over.
+
+    Raises:
+        RunError: It is, but by a person or because its model was lost, so that it cannot be gone on with.
+    """
+    state = read_run(directory) if begun(directory) else None
+    if state is None or state.finished is None or state.stopped is None:
         return False
-    state = read_run(directory)
-    return state.finished is not None and state.stopped is not None and state.stopped.reason not in (
-        "interrupted", "stop_file", "llm_failed")
+    if state.stopped.reason in SPOILT:
+        raise RunError(f"{directory} ended before its budget was used: {state.stopped.says}",
+                       "delete this folder, and the same command runs it anew")
+    return True
 
 
 def compare_on_data(task: Task, arms: Sequence[Arm], seeds: int, folder: Path, question: Question | None = None,
@@ -129,21 +136,26 @@ def _unpaired(arms: Sequence[Arm]) -> list[str]:
 
 
 def _launched(left: Sequence[Launch], folder: Path, workers: int) -> Iterator[Launch]:
+    """Yields the runs as they end; when one fails or a person interrupts, the others are killed, to go on later."""
+    halt = Event()
     with ThreadPoolExecutor(workers) as pool:
-        futures = {pool.submit(_launch, one, folder): one for one in left}
+        futures = {pool.submit(_launch, one, folder, halt): one for one in left}
         try:
             for future in as_completed(futures):
                 future.result()
                 yield futures[future]
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            halt.set()
+            pool.shutdown(cancel_futures=True)
             raise
 
 
-def _launch(launch: Launch, folder: Path) -> None:
+def _launch(launch: Launch, folder: Path, halt: Event) -> None:
     log = folder / "logs" / f"{launch.arm.label}-{launch.seed}.log"
-    ended = llmnas(launch.arguments(), log, limit_s=launch.task.budget_s + _HANG_S, own_environment=True)
+    ended = llmnas(launch.arguments(), log, limit_s=launch.task.budget_s + _HANG_S, own_environment=True, halt=halt)
+    if halt.is_set() and ended.code < 0:
+        return
     if ended.code not in (0, NoModelFound.exit_code):  # that nothing was found is a result
         kind = _SAYS.get(ended.code, LlmnasError)
         raise kind(f"the run of {launch.arm.label}, seed {launch.seed}, ended with code {ended.code}: {ended.says}",
-                   f"its output is in {log}; the same command goes on where it stopped")
+                   f"its output is in {log}")

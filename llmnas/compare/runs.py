@@ -18,6 +18,8 @@ SEEDED: Final = ("seed", "llm", "base_url")
 """Settings that may differ: the seed pairs, and the model counts by the name it answered under."""
 ONE_SCORE: Final = ("data", "metric", "split")
 """What must be equal for two scores to mean the same."""
+SPOILT: Final = ("interrupted", "stop_file", "llm_failed")
+"""Ends of a run that say nothing about its arm."""
 _SHOWN: Final = 3
 
 
@@ -75,10 +77,12 @@ def read_runs(directories: Sequence[Path]) -> list[Run]:
     for directory in directories:
         events = tuple(read_events(directory / "events.jsonl"))
         run = Run(directory.name, fold(list(events)), events)
-        if run.state.finished is None or run.state.stopped is None or run.state.stopped.reason in (
-                "interrupted", "stop_file"):
+        if run.state.finished is None or run.state.stopped is None:
             raise InputError(f"{directory} is not finished: half a search cannot be compared with a whole one",
                              f"go on with it: llmnas resume {directory}, or leave it out")
+        if run.state.stopped.reason in SPOILT:
+            raise InputError(f"{directory} ended before its budget was used: {run.state.stopped.says}",
+                             "leave it out, or run it anew")
         found.append(run)
     return found
 

@@ -111,7 +111,7 @@ def test_scores_that_do_not_mean_the_same_are_never_compared(pool, tmp_path, giv
 def test_half_a_run_is_refused(pool, tmp_path):
     with pytest.raises(InputError, match="llmnas resume"):
         compare_runs([*pool, write(tmp_path / "half", 9, end=False)])
-    with pytest.raises(InputError, match="not finished"):
+    with pytest.raises(InputError, match="before its budget was used"):
         compare_runs([*pool, write(tmp_path / "stopped", 9, stop="interrupted")])
 
 
@@ -121,7 +121,7 @@ class Children:
     def __init__(self, code=0, half=()):
         self.code, self.half, self.calls = code, set(half), []
 
-    def __call__(self, arguments, log, limit_s=None, own_environment=False, **_):
+    def __call__(self, arguments, log, limit_s=None, own_environment=False, halt=None):
         self.calls.append(arguments)
         if self.code:
             return Ended(self.code, 0.1, "error: no such model")
@@ -182,6 +182,13 @@ def test_launching_refuses_other_terms_and_says_why_a_run_failed(tmp_path, monke
     monkeypatch.setattr(launching, "llmnas", Children(code=4))
     with pytest.raises(ModelError, match="no such model"):
         compare_on_data(TASK, parse_arms("random,evolution"), 1, tmp_path / "d")
+
+
+def test_a_run_that_a_person_stopped_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(launching, "llmnas", Children())
+    write(tmp_path / "c" / "runs" / "random-0", 0, stop="stop_file")
+    with pytest.raises(RunError, match="random-0 ended before its budget was used"):
+        compare_on_data(TASK, parse_arms("random,evolution"), 1, tmp_path / "c")
 
 
 def test_a_run_that_found_nothing_is_a_result(tmp_path):
