@@ -233,10 +233,10 @@ def judge_all(bench: Benchmark, trajectories: Sequence[Trajectory]) -> tuple[lis
 def _about(place: Place, bench: Benchmark, terms: Terms, box: dict[str, Any] | None) -> dict[str, Any]:
     said = about({place: bench}, terms)
     column = bench.dataset + TRAIN_S
-    seconds = (f"charged seconds: calls of the language model and the table's own seconds of training ({column})"
+    seconds = (f"Charged seconds: calls of the language model and the table's own seconds of training ({column})"
                if _train_seconds(bench) else
-               f"this table has no seconds of training (column {column}), so there are no curves by second")
+               f"This table has no seconds of training (column {column}), so there are no curves by second")
     if terms.screen:
-        seconds = "published proxies were looked at, which nobody timed, so there are no curves by second"
+        seconds = "Published proxies were looked at, which nobody timed, so there are no curves by second"
     return {**said, "seconds": seconds, "box": box,
             "front": " ".join(protocol.split("- ", 1)[1].split()) if box and protocol else None}

@@ -47,7 +47,7 @@ def compared(arms: Mapping[str, Mapping[int, Run]], question: Question | None = 
     first = next(run for own in arms.values() for run in own.values())
     names = {arm: [run.name for run in own.values()] for arm, own in arms.items()}
     said = {"scores": SCORES, "box": box, "front": " ".join(box_protocol.split()) if box and box_protocol else None,
-            "seconds": "charged seconds: the clock of the run, on which proposing, screening, model calls and training "
+            "seconds": "Charged seconds: the clock of the run, on which proposing, screening, model calls and training "
                        "all pass"}
     return {"source": "runs", **document, "notes": [*notes, *document["notes"]], "about": said,
             "terms": {**first.terms, "data": first.state.settings.data, "runs": names}}

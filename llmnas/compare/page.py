@@ -60,7 +60,7 @@ def context(plain: Mapping[str, Any]) -> dict[str, Any]:
         "arm_heads": words.arm_heads(document), "arm_rows": words.arm_rows(document),
         "measures": [_measure(document, one) for one in _ordered(document)], "pair_heads": words.PAIR_HEADS,
         "evaluations": plots.curve_plot(document["curves"]["evaluations"], order, "evaluations charged", "accuracy"),
-        "seconds": _seconds(document, order), "why_no_seconds": document["about"].get("seconds", ""),
+        "seconds": _seconds(document, order), "what_seconds": document["about"].get("seconds", "unknown"),
         "matrix_heads": heads, "matrix_rows": rows, "target": _target(document),
         "target_heads": words.TARGET_HEADS, "target_rows": words.target_rows(document),
         "rate_heads": ("arm", *(f"{name}: {what}" for name, what in document["rates"].items())),

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from llmnas.compare import ANYTIME, TEST, VALIDATION, analyse, curves, page, parse_arms, words
+from llmnas.compare import ANYTIME, TEST, VALIDATION, analyse, curves, page, parse_arms, plots, words
 from llmnas.compare.analysis import Measure, Question
 from llmnas.errors import InputError
 from tests.compare.conftest import field, made_up
@@ -187,6 +187,19 @@ def test_page_holds_what_it_must(tmp_path):
     shown = re.sub(r"agent \(mock\)", "", words_)
     assert not re.search(r"\bagent\b(?!:)", re.sub(r"agent max_evals", "", shown))  # never without its mark
     assert json.loads(data.read_text())["schema"] == "llmnas.compare/1"
+
+
+def test_long_curves_are_drawn_to_the_end():
+    """A curve by second has hundreds of points; its line and its band reach the last one."""
+    runs = [made_up(arm, seed, [0.5 + place / 1000 for place in range(300)]) for arm in ("a", "b") for seed in range(3)]
+    found = analyse(runs, MEASURES)["curves"]
+    for one in found.values():
+        picture = plots.curve_plot(one, ["a", "b"], "x", "accuracy")
+        ends = [float(path.split("L")[-1].split()[0]) for path in re.findall(r'd="M([^"Z]*)"', picture)]
+        last = max(float(x) for x in re.findall(r"L([\d.]+) ", picture))
+        assert ends == [last, last]
+        assert "…" not in picture
+        assert picture.count('Z"') == 2
 
 
 def test_what_comes_from_outside_is_escaped(tmp_path):

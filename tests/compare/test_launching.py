@@ -14,7 +14,7 @@ import pytest
 def test_interrupted_it_goes_on(tmp_path):
     """Ctrl-C with a run under way kills that run; the same command keeps what is finished and goes on with the rest."""
     command = [sys.executable, "-m", "llmnas", "compare", "--data", "digits", "--strategies", "random,evolution",
-               "--seeds", "2", "--budget", "15s", "--out", str(tmp_path / "c"), "--json"]
+               "--seeds", "2", "--budget", "40s", "--out", str(tmp_path / "c"), "--json"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
     log = tmp_path / "c" / "runs" / "evolution-0" / "events.jsonl"
     while process.poll() is None and not (log.exists() and log.stat().st_size):

@@ -144,7 +144,7 @@ def test_seconds_come_from_the_table(tables, place, tmp_path):
     assert list(found["curves"]["seconds"]["arms"]) == ["random", "evolution", "agent", "random#2"]
     bare = compare_on_table(Place(tables, "toy", "bare"), ARMS, TERMS, 2, tmp_path / "b")
     assert bare["curves"]["seconds"]["arms"] == {}
-    assert "no seconds of training" in bare["about"]["seconds"]
+    assert "has no seconds of training" in bare["about"]["seconds"]
     assert bare["arms"][0]["charges"]["train_s"] is None
 
 
