@@ -77,6 +77,8 @@ def compare_on_table(place: Place, arms: Sequence[Arm], terms: Terms, seeds: int
     """
     bench = place.open()
     terms, asked = settled(arms, terms)
+    if asked:
+        say(f"language model: {asked['llm']}, prompt {asked['prompt']}")
     common = common_terms(bench, terms, asked)
     folder = folder or Path("runs") / f"compare-{place.bench}-{place.dataset}-{digest(common)}"
     with Results(folder, common) as results:

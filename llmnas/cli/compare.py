@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from llmnas.cli.bench_answer import say
-from llmnas.cli.bench_search import Batch, ChargeBy, NoPrior, Prompt, Workers
+from llmnas.cli.bench_search import Batch, ChargeBy, NoPrior, Prompt
 from llmnas.cli.look import AsJson, print_json
 from llmnas.errors import InputError
 
@@ -50,7 +50,8 @@ def compare(
     budget: Annotated[str | None, typer.Option(help="With --data: wall time of one run. [default: 30min]",
                                                show_default=False)] = None,
     target: Annotated[str, typer.Option(help="With --data, as in run.")] = "cpu",
-    workers: Workers = None,  # type: ignore[assignment]  # a table takes every core, real trainings one at a time
+    workers: Annotated[int | None, typer.Option(help="Searches at once. [default: one per core on a table, one with "
+                                                     "--data]", min=1, show_default=False)] = None,
     reference: Annotated[str | None, typer.Option(help="Arm the others are compared with. [default: random, else the "
                                                        "first]", show_default=False)] = None,
     pairs: Annotated[Literal["reference", "all"], typer.Option(help="Which pairs are tested.")] = "reference",

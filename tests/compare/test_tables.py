@@ -266,3 +266,19 @@ def test_on_a_published_table(tmp_path):
                              Terms("", 60), 12, tmp_path)
     assert [pair["verdict"] for pair in found["pairs"] if pair["measure"] == "test"] == ["better", "not decided"]
     assert all(0.9 < arm["measures"]["test"]["mean"] < 0.9438 for arm in found["arms"])
+
+
+def test_bench_search_asks_the_mock(tables):
+    """`bench search --strategy agent --llm mock`: the row says who answered and what it cost."""
+    from llmnas.cli import bench
+
+    app = typer.Typer()
+    bench.register(app)
+    app.command("other")(lambda: None)
+    common = ("bench", "search", "--bench", "toy", "--data-dir", str(tables), "--strategy", "agent,random", "--evals",
+              "8", "--seeds", "2", "--llm", "mock:5", "--workers", "1")
+    rows = json.loads(CliRunner().invoke(app, [*common, "--json"]).stdout)["rows"]
+    assert (rows[0]["model"], rows[0]["mock"], rows[0]["usd"]) == ("mock:5", True, 0.0)
+    assert rows[0]["calls"] >= 8
+    assert "model" not in rows[1]
+    assert "this says nothing about language models" in CliRunner().invoke(app, common).stdout
