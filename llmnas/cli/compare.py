@@ -112,7 +112,7 @@ def _on_table(bench: str, data_dir: Path | None, dataset: str | None, device: st
 
     folder = data_dir or Path()
     layout = layout_of(bench, folder)
-    name = dataset or next(iter([*layout.fixed, *datasets(folder / layout.table)]), "c10")
+    name = dataset or next(iter(layout.fixed), None) or next(iter(datasets(folder / layout.table)), "c10")
     return compare_on_table(Place(folder, bench, name, device), parse_arms(strategies), Terms("", **terms), seeds, out,
                             question, workers or CORES, say)
 
