@@ -11,15 +11,29 @@ from pathlib import Path
 from typing import IO, Any, Final, Literal
 from weakref import WeakKeyDictionary
 
+from llmnas.bench.answering import kept_calls, opened, task_of
 from llmnas.bench.tabular import Benchmark
 from llmnas.budget import Clock, rates_for
 from llmnas.evaluate import Ordered, Screened
 from llmnas.front import violations
 from llmnas.graph import ArchGraph
 from llmnas.proxies import default_weights, labelled_pool, ranking, weights
-from llmnas.records import Event, Latency, Measured, Plan, Rung, RunStarted, Settings, Told, Trained, Trial
+from llmnas.records import (
+    Called,
+    Event,
+    Latency,
+    Measured,
+    Plan,
+    Rung,
+    RunStarted,
+    Settings,
+    Told,
+    Trained,
+    Trial,
+    Usage,
+)
 from llmnas.search import Journal, Search
-from llmnas.store import MemoryStore, RunState
+from llmnas.store import MemoryStore, RunState, Spent, total_usage
 from llmnas.strategies import Setup, load_strategy
 
 Charge = Literal["distinct", "all"]
@@ -42,6 +56,8 @@ class Terms:
         batch: Proposals asked for at once, of which the best by proxies is evaluated.
         prior: Whether a strategy may use the space's known-good designs.
         cap_ms: Most latency; architectures above it are refused, which costs nothing.
+        llm: The language model of a strategy that uses one, as ``--llm`` of a run.
+        prompt: Its prompt set.
     """
 
     strategy: str
@@ -51,6 +67,8 @@ class Terms:
     batch: int = 1
     prior: bool = True
     cap_ms: float | None = None
+    llm: str = "auto"
+    prompt: str = "base"
 
 
 @dataclass
@@ -63,7 +81,12 @@ class Outcome:
         counts: ``repeats``, ``invalid``, ``refused`` and ``passed_over`` proposals, which cost nothing.
         proxied: Architectures whose proxies were looked at.
         predicted: Evaluations that a surrogate answered.
+        repaired: Proposals that are valid only after repair.
         stopped: Why it ended.
+        model: The language model that was asked; None when the strategy uses none.
+        calls: Calls of it, failed ones included.
+        usage: What they cost together: tokens, money, seconds.
+        waited_s: Seconds of model calls up to each evaluation, in the order of `charged`.
     """
 
     seed: int
@@ -71,7 +94,12 @@ class Outcome:
     counts: Counter[str] = field(default_factory=Counter)
     proxied: int = 0
     predicted: int = 0
+    repaired: int = 0
     stopped: str = ""
+    model: str | None = None
+    calls: int = 0
+    usage: Usage = field(default_factory=lambda: Spent().usage)
+    waited_s: list[float] = field(default_factory=list)
 
 
 class Trace:
@@ -184,6 +212,7 @@ class TableEvaluator:
             raise ValueError(f"trial {trial.n} has no graph")
         name = self.bench.name(trial.proposal.graph)
         self.outcome.charged.append(name)
+        self.outcome.waited_s.append(self.outcome.usage.seconds)
         self.outcome.predicted += not self.bench.listed(name)
         return LookedUp(trial.n, rung, self.bench.validation(name))
 
@@ -216,15 +245,19 @@ class LookedUp:
 
 @dataclass
 class _Uncharged:
-    """An observer that traces and counts what costs nothing."""
+    """An observer that traces and counts what costs nothing, and adds up what the language model costs."""
 
     trace: Trace
     outcome: Outcome
 
     def event(self, event: Event, state: RunState) -> None:
-        """Takes in the proposals of an ask."""
+        """Takes in the proposals of an ask, or a model call."""
+        if isinstance(event.body, Called):
+            self.outcome.calls += 1
+            self.outcome.usage = total_usage(self.outcome.usage, event.body.usage)
         if isinstance(event.body, Told):
             for trial in event.body.trials:
+                self.outcome.repaired += trial.status != "invalid" and trial.proposal.origin.repairs > 0
                 what = _free(trial)
                 if what is not None:
                     self.outcome.counts[what] += 1
@@ -246,7 +279,8 @@ def _free(trial: Trial) -> str | None:
     return None
 
 
-def search_once(bench: Benchmark, terms: Terms, seed: int, trace: IO[str] | None = None) -> Outcome:
+def search_once(bench: Benchmark, terms: Terms, seed: int, trace: IO[str] | None = None,
+                calls: Path | None = None) -> Outcome:
     """Returns what one search did, by the loop of `llmnas run` over a store in memory.
 
     Shared with a run: the loop, the checks, the deduplication, the strategies and the fold. Not shared: the disk, the
@@ -257,25 +291,34 @@ def search_once(bench: Benchmark, terms: Terms, seed: int, trace: IO[str] | None
         terms: What is searched how.
         seed: The seed.
         trace: Gets a line per proposal.
+        calls: Folder that keeps the calls of a language model; a call that is there is not paid again. The mock's are
+            not kept: it answers the same again.
+
+    Raises:
+        InputError: There is no such strategy, model or prompt set.
+        ModelError: The endpoint that is configured does not answer.
     """
     outcome = Outcome(seed)
     targets = () if bench.device is None else (bench.device,)
     settings = Settings(space=bench.space.name, strategy=terms.strategy, budget_s=_FOREVER_S, seed=seed,
                         max_evals=terms.evals, screen=terms.screen, prior=terms.prior, target=targets,
-                        max_latency_ms=terms.cap_ms)
+                        max_latency_ms=terms.cap_ms, llm=terms.llm, prompt=terms.prompt)
     lines = Trace(trace, {"seed": seed, "dataset": bench.dataset, "device": bench.device, "strategy": terms.strategy},
                   bench)
     journal = Journal(MemoryStore(), Clock(_FOREVER_S), _Uncharged(lines, outcome))
-    journal.emit(RunStarted(run="bench", settings=settings, plan=_plan(terms.batch, terms.screen), task={},
-                            environment={}, model=None, targets=targets))
     shape, classes = bench.space.spec.shape, bench.space.spec.classes
-    strategy = load_strategy(terms.strategy)(Setup(space=bench.space, settings=settings, shape=shape, classes=classes,
-                                                   targets=targets))
-    search = Search(journal, bench.space, shape, classes, strategy,
-                    TableEvaluator(bench, settings, lines, outcome),
-                    interrupted=lambda: len(journal.state.trials) >= ATTEMPTS * terms.evals,
-                    identity=bench.name if terms.charge == "distinct" else lambda _: None)
-    reason = search.run().reason
+    with opened(terms.strategy, terms.llm, terms.prompt, calls) as (model, prompts):
+        outcome.model = model.name if model else None
+        journal.emit(RunStarted(run="bench", settings=settings, plan=_plan(terms.batch, terms.screen),
+                                task=task_of(bench), environment={}, model=outcome.model, targets=targets))
+        strategy = load_strategy(terms.strategy)(Setup(
+            space=bench.space, settings=settings, shape=shape, classes=classes, targets=targets, task=task_of(bench),
+            model=model, prompts=prompts))
+        search = Search(journal, bench.space, shape, classes, strategy,
+                        TableEvaluator(bench, settings, lines, outcome), model=kept_calls(model, calls),
+                        interrupted=lambda: len(journal.state.trials) >= ATTEMPTS * terms.evals,
+                        identity=bench.name if terms.charge == "distinct" else lambda _: None)
+        reason = search.run().reason
     outcome.stopped = "attempts" if reason == "interrupted" else reason
     return outcome
 

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Final
 
 Say = Callable[[str], None]
 
 KILLED: Final = -int(signal.SIGKILL)
+_LOOK_S: Final = 0.2  # between two looks at a child that may be halted
 _TAIL: Final = 400  # characters of stderr that are kept
 
 
@@ -35,7 +37,7 @@ class Ended:
 
 
 def llmnas(arguments: list[str], log: Path, kill_after_s: float | None = None, limit_s: float | None = None,
-           own_environment: bool = False) -> Ended:
+           own_environment: bool = False, halt: Event | None = None) -> Ended:
     """Runs ``llmnas ARGUMENTS`` and waits for its end.
 
     Args:
@@ -45,6 +47,7 @@ def llmnas(arguments: list[str], log: Path, kill_after_s: float | None = None, l
             it has ended by then.
         limit_s: Wall seconds after which it is killed with everything it started: a bench must not hang.
         own_environment: Whether it sees the settings of models and data in this process's environment.
+        halt: When set from another thread, it is killed likewise.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
@@ -52,7 +55,10 @@ def llmnas(arguments: list[str], log: Path, kill_after_s: float | None = None, l
         process = subprocess.Popen([sys.executable, "-m", "llmnas", *arguments], stdin=subprocess.DEVNULL, stdout=out,
                                    stderr=out, env=None if own_environment else _clean(), start_new_session=True)
         try:
-            _await(process, kill_after_s, limit_s)
+            if halt is None:
+                _await(process, kill_after_s, limit_s)
+            else:
+                _await_or_halt(process, limit_s, halt)
         finally:
             if process.poll() is None:  # this process was interrupted
                 _end_group(process)
@@ -68,6 +74,13 @@ def _await(process: subprocess.Popen[bytes], kill_after_s: float | None, limit_s
         else:
             process.kill()
             process.wait()
+
+
+def _await_or_halt(process: subprocess.Popen[bytes], limit_s: float | None, halt: Event) -> None:
+    end = time.monotonic() + (limit_s if limit_s is not None else float("inf"))
+    while process.poll() is None:
+        if halt.wait(_LOOK_S) or time.monotonic() > end:
+            _end_group(process)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

@@ -81,7 +81,24 @@ def charged(run: Run) -> dict[str, Any]:
             **{name: counts[name] / len(outcomes) for name in ("repeats", "invalid", "refused", "passed_over")},
             "predicted": fmean(outcome.predicted for outcome in outcomes),
             "proxies_charged": fmean(outcome.proxied for outcome in outcomes), "prior": run.terms.prior,
-            "stopped": dict(Counter(outcome.stopped for outcome in outcomes))}
+            "stopped": dict(Counter(outcome.stopped for outcome in outcomes)), **_asked(outcomes)}
+
+
+def _asked(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Returns what the language model of a row's searches cost, on average a seed; nothing where there is none."""
+    model = outcomes[0].model
+    if model is None:
+        return {}
+
+    def mean(figures: Sequence[float | None]) -> float | None:
+        known = [figure for figure in figures if figure is not None]
+        return fmean(known) if len(known) == len(figures) else None
+
+    return {"model": model, "mock": model.startswith("mock"), "calls": fmean(outcome.calls for outcome in outcomes),
+            "input_tokens": mean([outcome.usage.input_tokens for outcome in outcomes]),
+            "output_tokens": mean([outcome.usage.output_tokens for outcome in outcomes]),
+            "usd": mean([outcome.usage.usd for outcome in outcomes]),
+            "llm_s": fmean(outcome.usage.seconds for outcome in outcomes)}
 
 
 def about(benches: dict[Place, Benchmark], terms: Terms) -> dict[str, Any]:

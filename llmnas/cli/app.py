@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from llmnas.cli import bench, catalogue, doctor, latency, look, work
+from llmnas.cli import bench, catalogue, compare, doctor, latency, look, work
 from llmnas.errors import EXIT_CODES, LlmnasError
 
 STARTED_AT = time.monotonic()
@@ -28,6 +28,7 @@ doctor.register(app)
 catalogue.register(app)
 latency.register(app)
 bench.register(app)
+compare.register(app)
 
 
 def main() -> None:

@@ -24,10 +24,12 @@ Screen = Annotated[int, typer.Option(help="Architectures whose published proxies
 Batch = Annotated[int, typer.Option(help="Proposals at once, of which the best by proxies is evaluated.", min=1)]
 NoPrior = Annotated[bool, typer.Option("--no-prior", help="Without the space's known-good designs.")]
 ChargeBy = Annotated[Literal["distinct", "all"], typer.Option(help="distinct: repeats are free. all: they are paid.")]
+Llm = Annotated[str, typer.Option(help="Language model of strategies that use one, as in run; mock works offline.")]
+Prompt = Annotated[str, typer.Option(help="A prompt set's name or folder, likewise.")]
 Workers = Annotated[int, typer.Option(help="Processes. [default: one per core]", min=1, show_default=False)]
 TraceFile = Annotated[Path | None, typer.Option("--trace", help="File for one JSON line per request.",
                                                 show_default=False)]
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def search(
@@ -44,7 +46,9 @@ def search(
     batch: Batch = 1,
     no_prior: NoPrior = False,
     charge: ChargeBy = "distinct",
-    workers: Workers = _CORES,
+    llm: Llm = "auto",
+    prompt: Prompt = "base",
+    workers: Workers = CORES,
     trace: TraceFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -57,7 +61,7 @@ def search(
         raise InputError("--max-latency-quantile needs a device", "give --device COLUMN")
     places = [Place(data_dir, bench, one, column) for one in _names(dataset, "--dataset")
               for column in (_names(device, "--device") if device else [None])]
-    terms = Terms("", evals, charge, screen, batch, not no_prior)
+    terms = Terms("", evals, charge, screen, batch, not no_prior, None, llm, prompt)
     result = bench_search(places, _names(strategy, "--strategy"), terms, seeds, max_latency_quantile, workers, trace,
                           say)
     answer("search", result, as_json, _search_lines)
@@ -75,7 +79,9 @@ def pareto(
     batch: Batch = 1,
     no_prior: NoPrior = False,
     charge: ChargeBy = "distinct",
-    workers: Workers = _CORES,
+    llm: Llm = "auto",
+    prompt: Prompt = "base",
+    workers: Workers = CORES,
     trace: TraceFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -86,7 +92,7 @@ def pareto(
 
     places = [Place(data_dir, bench, one, column) for one in _names(dataset, "--dataset")
               for column in _names(device, "--device")]
-    terms = Terms("", evals, charge, screen, batch, not no_prior)
+    terms = Terms("", evals, charge, screen, batch, not no_prior, None, llm, prompt)
     answer("pareto", bench_pareto(places, _names(strategy, "--strategy"), terms, seeds, workers, trace, say), as_json,
            _pareto_lines)
 
@@ -148,8 +154,18 @@ def _said(result: dict[str, Any]) -> Iterator[str]:
     if about["proxies"]:
         yield (f"proxies: {about['proxies']['source']}, taken on {about['proxies']['taken_on']}, at most "
                f"{about['proxies']['cap']} architectures a search")
+    for row in result["rows"]:
+        if "model" in row:
+            yield _asked(row)
     if estimates := [name for name, device in about["devices"].items() if device["estimated"]]:
         yield f"estimated by a model of the device, not measured: {', '.join(estimates)}"
+
+
+def _asked(row: dict[str, Any]) -> str:
+    tokens = row["input_tokens"], row["output_tokens"]
+    said = "unknown" if None in tokens else f"{sum(tokens):,.0f}"
+    mock = ("; proposals come from the mock, by code: this says nothing about language models" if row["mock"] else "")
+    return f"{row['strategy']}: model {row['model']}, {row['calls']:.1f} calls and {said} tokens a search{mock}"
 
 
 def _spread(mean: float | None, deviation: float | None, form: str) -> str:

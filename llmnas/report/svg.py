@@ -25,6 +25,10 @@ font-family:Inter,"Segoe UI",system-ui,-apple-system,sans-serif;color:var(--ink)
 """
 
 
+LONGEST: Final = 100_000
+"""Characters of an attribute: the path of a curve with thousands of points is not cut."""
+
+
 def element(name: str, body: str = "", **attributes: object) -> str:
     """Returns an element. ``class_`` is the class, underscores become hyphens, None is left out, floats are rounded."""
     listed = "".join(f" {key.rstrip('_').replace('_', '-')}={quoteattr(_plain(value))}"
@@ -33,7 +37,7 @@ def element(name: str, body: str = "", **attributes: object) -> str:
 
 
 def _plain(value: object) -> str:
-    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else clean(value)
+    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else clean(value, LONGEST)
 
 
 def text(x: float, y: float, content: object, class_: str = "", anchor: str = "start", **more: object) -> str:

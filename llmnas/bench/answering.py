@@ -1,0 +1,90 @@
+"""The language model of a search on a table: who answers, what it is told of the task, where its calls are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmnas.llm import ChatModel, open_model
+from llmnas.llm.cassette import CallRecord
+from llmnas.prompts import PromptSet, load_prompt
+from llmnas.search import Model
+from llmnas.strategies import load_strategy
+
+if TYPE_CHECKING:
+    from llmnas.bench.tabular import Benchmark
+
+
+def uses_model(strategy: str) -> bool:
+    """Returns whether a strategy asks a language model.
+
+    Raises:
+        InputError: There is no such strategy.
+    """
+    return bool(getattr(load_strategy(strategy), "uses_model", False))
+
+
+@contextmanager
+def opened(strategy: str, llm: str, prompt: str,
+           calls: Path | None = None) -> Iterator[tuple[ChatModel | None, PromptSet | None]]:
+    """Opens the model and the prompt set of a strategy, and closes the model; None and None when it uses none.
+
+    Args:
+        strategy: Its name.
+        llm: As ``--llm`` of a run.
+        prompt: Name or folder of a prompt set.
+        calls: Where a model of files (``manual``) puts them.
+
+    Raises:
+        InputError: There is no such strategy, model or prompt set.
+        ModelError: The endpoint that is configured does not answer.
+    """
+    if not uses_model(strategy):
+        yield None, None
+        return
+    model = open_model(llm, run_dir=calls)
+    try:
+        yield model, _prompts(prompt)
+    finally:
+        model.close()
+
+
+@lru_cache(maxsize=8)
+def _prompts(name: str) -> PromptSet:
+    """Returns a prompt set, read once a process: compiling its templates takes as long as a search."""
+    return load_prompt(name)
+
+
+def task_of(bench: Benchmark) -> dict[str, Any]:
+    """Returns what a prompt may say of the task: the data set's name, not the benchmark's.
+
+    A table does not say how many examples its networks were trained on.
+    """
+    spec = bench.space.spec
+    unknown = "an unknown number of"
+    return {"name": bench.dataset, "shape": list(spec.shape), "classes": spec.classes, "metric": "accuracy",
+            "sizes": {"train": unknown, "val": unknown, "test": unknown}}
+
+
+def kept_calls(model: ChatModel | None, folder: Path | None) -> Model:
+    """Returns access to the calls of a search: those in the folder are read and not paid again, new ones are kept.
+
+    Args:
+        model: Who answers. What comes from code is not kept: it costs nothing and comes again.
+        folder: None keeps nothing.
+    """
+    if model is None or model.offline or folder is None:
+        return Model()
+
+    def path(call: str) -> Path:
+        return folder / f"{call}.json"
+
+    def save(record: CallRecord) -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        record.write(path(record.call))
+        return str(path(record.call))
+
+    return Model(reply=lambda call: CallRecord.read(path(call)) if path(call).is_file() else None, save=save)

@@ -1,0 +1,167 @@
+"""The nouns of a comparison: `Arm`, what is compared, and `Trajectory`, what one seed of an arm did and was charged."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+
+from llmnas.errors import InputError
+from llmnas.graph import Frozen
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a comparison.
+
+    Attributes:
+        label: How it is called: the strategy's name, ``#K`` behind it for another stream of random numbers.
+        strategy: Name of the strategy.
+        stream: 1, or K. Arms of one strategy with different streams are an A/A pair: nothing but chance differs.
+    """
+
+    label: str
+    strategy: str
+    stream: int = 1
+
+    def seed(self, seed: int) -> int:
+        """Returns the seed that a search of this arm gets: `seed` itself in the first stream, else one drawn from it.
+
+        So equal seeds mean common random numbers for all arms of the first stream, and none across streams.
+        """
+        return seed if self.stream == 1 else int(np.random.SeedSequence([seed, self.stream]).generate_state(1)[0] >> 1)
+
+
+def parse_arms(text: str) -> list[Arm]:
+    """Returns the arms in ``random,evolution,random#2``; a name that comes again gets the next free stream.
+
+    Raises:
+        InputError: There is none, one is malformed, or one comes twice with the same stream.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise InputError(f"--strategies: expected names by comma, got {text!r}", "example: random,evolution,agent")
+    arms: dict[str, Arm] = {}
+    for name in names:
+        found = re.fullmatch(r"([^#]+)(?:#([1-9]\d*))?", name)
+        if found is None:
+            raise InputError(f"--strategies: {name!r} is not NAME or NAME#STREAM", "example: random,random#2")
+        strategy, stream = found[1], int(found[2] or 1)
+        if found[2] is None:
+            while _label(strategy, stream) in arms:
+                stream += 1
+        if _label(strategy, stream) in arms:
+            raise InputError(f"--strategies: {name!r} is named twice", "give every arm a stream of its own: NAME#3")
+        arms[_label(strategy, stream)] = Arm(_label(strategy, stream), strategy, stream)
+    return list(arms.values())
+
+
+def _label(strategy: str, stream: int) -> str:
+    return strategy if stream == 1 else f"{strategy}#{stream}"
+
+
+class Paid(Frozen):
+    """One evaluation that was charged.
+
+    Attributes:
+        what: The architecture: name of a row, or key.
+        score: Validation score, higher is better; None when the training failed or broke a constraint.
+        at_s: Seconds charged up to and with it; None when unknown.
+        latency_ms: Latency on the first target; None when unknown.
+    """
+
+    what: str
+    score: float | None
+    at_s: float | None = None
+    latency_ms: float | None = None
+
+
+class Charges(Frozen):
+    """What a search cost. Unknown is None, never 0.
+
+    Attributes:
+        proposals: All that were made.
+        invalid: Of those, not architectures of the space.
+        duplicate: Of those, seen before.
+        refused: Of those, beyond a constraint or not listed.
+        passed_over: Of those, legal and new, but another one of their batch was evaluated.
+        repaired: Of those, valid only after repair; None where it was not counted.
+        evaluations: Evaluations charged.
+        predicted: Of those, answered by a surrogate.
+        proxies: Architectures whose proxies were looked at.
+        calls: Calls of a language model, failed ones included.
+        input_tokens: Of all calls.
+        output_tokens: Of all calls.
+        usd: Of all calls.
+        llm_s: Seconds of all calls.
+        proxy_s: Seconds of screening by proxies; None for published ones, which nobody timed.
+        train_s: Seconds of training; on a table those of its column, if it has one.
+        energy_j: Energy of the trainings; nothing meters it yet.
+        cpu_s: Processor seconds of the search itself; measured, so no two runs agree.
+    """
+
+    proposals: int
+    invalid: int = 0
+    duplicate: int = 0
+    refused: int = 0
+    passed_over: int = 0
+    repaired: int | None = None
+    evaluations: int
+    predicted: int = 0
+    proxies: int = 0
+    calls: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    usd: float | None = None
+    llm_s: float | None = None
+    proxy_s: float | None = None
+    train_s: float | None = None
+    energy_j: float | None = None
+    cpu_s: float | None = None
+
+
+class Trajectory(Frozen):
+    """What one seed of an arm did, in the order of its evaluations.
+
+    Attributes:
+        arm: Label of the arm.
+        strategy: Name of its strategy.
+        seed: The seed that pairs it with the other arms.
+        paid: Its evaluations.
+        charges: What it cost.
+        stopped: Why it ended.
+        model: The language model it asked; None when it asks none.
+        measures: Figures of its result by name, filled in when every search is over; None where there is none.
+        end_s: Seconds charged when it ended; None when unknown.
+    """
+
+    arm: str
+    strategy: str
+    seed: int
+    paid: tuple[Paid, ...]
+    charges: Charges
+    stopped: str
+    model: str | None = None
+    measures: dict[str, float | None] = Field(default_factory=dict)
+    end_s: float | None = None
+
+    @property
+    def mock(self) -> bool:
+        """Whether its proposals came from the mock in place of a language model."""
+        return (self.model or "").startswith("mock")
+
+    def best(self) -> Paid | None:
+        """Returns the evaluation with the best validation score, the first one of equals; None without any."""
+        scored = [one for one in self.paid if one.score is not None]
+        return max(scored, key=lambda one: one.score or 0.0, default=None)
+
+
+def by_arm(trajectories: Sequence[Trajectory]) -> dict[str, list[Trajectory]]:
+    """Returns the trajectories of every arm by seed; arms in the order in which they first come."""
+    found: dict[str, list[Trajectory]] = {}
+    for one in trajectories:
+        found.setdefault(one.arm, []).append(one)
+    return {arm: sorted(own, key=lambda one: one.seed) for arm, own in found.items()}
