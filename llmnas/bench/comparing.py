@@ -165,12 +165,9 @@ def _watch_parent() -> None:
 
 def carry_out(entry: Entry) -> Trajectory:
     """Returns what one search did; its measures are not known yet."""
-    from threadpoolctl import threadpool_limits
-
     bench = _open(entry.place)
     started = time.process_time()
-    with threadpool_limits(1):  # more threads round otherwise: a seed must give the same in any process
-        outcome = search_once(bench, entry.terms, entry.arm.seed(entry.seed), calls=entry.calls)
+    outcome = search_once(bench, entry.terms, entry.arm.seed(entry.seed), calls=entry.calls)
     return _trajectory(bench, entry, outcome, time.process_time() - started)
 
 

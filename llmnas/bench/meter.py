@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, Literal
@@ -318,9 +319,20 @@ def search_once(bench: Benchmark, terms: Terms, seed: int, trace: IO[str] | None
                         TableEvaluator(bench, settings, lines, outcome), model=kept_calls(model, calls),
                         interrupted=lambda: len(journal.state.trials) >= ATTEMPTS * terms.evals,
                         identity=bench.name if terms.charge == "distinct" else lambda _: None)
-        reason = search.run().reason
+        with _one_thread():
+            reason = search.run().reason
     outcome.stopped = "attempts" if reason == "interrupted" else reason
     return outcome
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keeps linear algebra on one thread: more round otherwise, and a seed must give the same in any process."""
+    import scipy.linalg  # noqa: F401  # brings a library of its own, which must be loaded to be limited
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
 
 
 def _plan(batch: int, screen: int) -> Plan:

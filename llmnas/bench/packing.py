@@ -128,7 +128,7 @@ def _rows(space: Space, groups: Mapping[str, Sequence[str]],
                **{f"test_s{n}": _percent(line.test) for n, line in enumerate(lines)},
                **{f"val_{100 * (look + 1) // LOOKS}": _percent(lines[0].curve[look]) for look in range(LOOKS - 1)},
                "params": counts.params, "macs": counts.macs,
-               "cpu_s": round(sum(line.cpu_s for line in lines) / SEEDS, 3)}
+               f"{DATASET}_train_s": round(sum(line.cpu_s for line in lines) / SEEDS, 3)}
 
 
 def _percent(share: float) -> str:

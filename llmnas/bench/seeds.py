@@ -99,17 +99,8 @@ def _carried_out(jobs: Sequence[_Job], workers: int) -> Iterator[list[Outcome]]:
     if workers == 1 or len(jobs) == 1:
         yield from map(_carry_out, jobs)
         return
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"),
-                             initializer=one_thread) as pool:
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
         yield from pool.map(_carry_out, jobs)
-
-
-def one_thread() -> None:
-    """Keeps linear algebra in this process on one thread: as many workers as cores would get in each other's way."""
-    import scipy.linalg  # noqa: F401  # brings a library of its own, which must be loaded to be limited
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    threadpool_limits(1)
 
 
 def _carry_out(job: _Job) -> list[Outcome]:

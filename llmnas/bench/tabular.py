@@ -55,9 +55,9 @@ class Layout(NamedTuple):
     surrogate: bool = False
     embedded: bool = False
 
-    def folder(self, data: Path) -> Path:
-        """Returns the folder with its files, for a data folder."""
-        return ((EMBEDDED if self.embedded else data) / self.table).parent
+    def path(self, data: Path) -> Path:
+        """Returns the table, for a data folder; the other files lie beside it."""
+        return (EMBEDDED if self.embedded else data) / self.table
 
 
 LAYOUTS: Final[dict[str, Layout]] = {
@@ -112,7 +112,7 @@ class Benchmark:
     def __init__(self, folder: Path, bench: str = "nb201", dataset: str = "c10", device: str | None = None) -> None:
         self.folder, self.bench, self.dataset, self.device = folder, bench, dataset, device
         self.layout = layout_of(bench, folder)
-        self.path = self.layout.folder(folder) / Path(self.layout.table).name
+        self.path = self.layout.path(folder)
         self.space: Space = load_space(self.layout.space)
         self._codec: Digits | Stages = Stages(self.space) if self.layout.surrogate else Digits(self.space)
         self._seen, self._reported = self._columns()
@@ -190,8 +190,7 @@ class Benchmark:
     @property
     def target(self) -> str | None:
         """The device, batch and runtime of the column as `--target` writes them; None where the column does not say."""
-        at = EMBEDDED / self.bench if self.layout.embedded else self.folder
-        return None if self.device is None else target_of(self.device, at)
+        return None if self.device is None else target_of(self.device, self.folder)
 
     @cached_property
     def proxies(self) -> dict[str, dict[str, float]]:
@@ -309,9 +308,15 @@ def datasets(path: Path) -> list[str]:
             and name.removesuffix(VAL) + TEST in header]
 
 
+def first_dataset(bench: str, folder: Path) -> str:
+    """Returns the first data set of a benchmark."""
+    layout = layout_of(bench, folder)
+    return next(iter((*layout.fixed, *datasets(layout.path(folder)))), "c10")
+
+
 def devices(bench: str, folder: Path) -> list[str]:
     """Returns the columns of a benchmark that are latencies."""
-    path = layout_of(bench, folder).folder(folder) / LATENCIES
+    path = layout_of(bench, folder).path(folder).with_name(LATENCIES)
     header = read_header(path) if path.exists() else []
     return [name for name in header[1:] if "energy" not in name and "intensity" not in name]
 

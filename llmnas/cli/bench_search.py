@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,10 +13,15 @@ from llmnas.cli.bench_answer import answer, say
 from llmnas.cli.look import AsJson
 from llmnas.errors import InputError
 
-DataDir = Annotated[Path, typer.Option(envvar="LLMNAS_DATA", help="Folder with the tables; see docs/benchmarks.md.",
-                                       show_default=False)]
-Bench = Annotated[str, typer.Option(help="nb201, nbmacro, accel_nasbench, or a folder with your own.")]
-Dataset = Annotated[str, typer.Option(help="Data sets by comma: any D with columns D_val200 and D_test200.")]
+if TYPE_CHECKING:
+    from llmnas.bench.seeds import Place
+
+DataDir = Annotated[Path | None, typer.Option(envvar="LLMNAS_DATA", show_default=False,
+                                              help="Folder with the tables; see docs/benchmarks.md. conv1d needs none.")
+                    ]
+Bench = Annotated[str, typer.Option(help="conv1d, nb201, nbmacro, accel_nasbench, or a folder with your own.")]
+Dataset = Annotated[str | None, typer.Option(help="Data sets by comma: any D with columns D_val200 and D_test200. "
+                                                  "[default: the table's first]", show_default=False)]
 Strategy = Annotated[str, typer.Option(help="Strategies by comma.")]
 Evals = Annotated[int, typer.Option(help="Rows of the table a search may pay for.", min=1)]
 Seeds = Annotated[int, typer.Option(help="How many seeds, from 0.", min=1)]
@@ -33,9 +38,9 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 
 def search(
-    data_dir: DataDir,
+    data_dir: DataDir = None,
     bench: Bench = "nb201",
-    dataset: Dataset = "c10",
+    dataset: Dataset = None,
     device: Annotated[str | None, typer.Option(help="Columns of latencies by comma.", show_default=False)] = None,
     max_latency_quantile: Annotated[float | None, typer.Option(
         help="Latency cap, as a quantile of the connected architectures' latency.", show_default=False)] = None,
@@ -55,12 +60,10 @@ def search(
     """The best architecture a strategy finds on a published table: chosen by validation, reported by test."""
     from llmnas.bench.meter import Terms
     from llmnas.bench.searching import bench_search
-    from llmnas.bench.seeds import Place
 
     if max_latency_quantile is not None and device is None:
         raise InputError("--max-latency-quantile needs a device", "give --device COLUMN")
-    places = [Place(data_dir, bench, one, column) for one in _names(dataset, "--dataset")
-              for column in (_names(device, "--device") if device else [None])]
+    places = _places(data_dir, bench, dataset, _names(device, "--device") if device else [None])
     terms = Terms("", evals, charge, screen, batch, not no_prior, None, llm, prompt)
     result = bench_search(places, _names(strategy, "--strategy"), terms, seeds, max_latency_quantile, workers, trace,
                           say)
@@ -68,10 +71,10 @@ def search(
 
 
 def pareto(
-    data_dir: DataDir,
     device: Annotated[str, typer.Option(help="Columns of latencies by comma.")],
+    data_dir: DataDir = None,
     bench: Bench = "nb201",
-    dataset: Dataset = "c10",
+    dataset: Dataset = None,
     strategy: Strategy = "random",
     evals: Evals = 120,
     seeds: Seeds = 10,
@@ -88,10 +91,8 @@ def pareto(
     """How much of the true front of accuracy and latency a strategy finds on a published table."""
     from llmnas.bench.fronts import bench_pareto
     from llmnas.bench.meter import Terms
-    from llmnas.bench.seeds import Place
 
-    places = [Place(data_dir, bench, one, column) for one in _names(dataset, "--dataset")
-              for column in _names(device, "--device")]
+    places = _places(data_dir, bench, dataset, _names(device, "--device"))
     terms = Terms("", evals, charge, screen, batch, not no_prior, None, llm, prompt)
     answer("pareto", bench_pareto(places, _names(strategy, "--strategy"), terms, seeds, workers, trace, say), as_json,
            _pareto_lines)
@@ -114,6 +115,18 @@ COMMANDS = (search, pareto, import_)
 
 def _import_lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"{result['table']}: {result['rows']:,} rows, {len(result['columns'])} columns"
+
+
+def _places(data_dir: Path | None, bench: str, dataset: str | None, columns: Sequence[str | None]) -> list[Place]:
+    from llmnas.bench.seeds import Place
+    from llmnas.bench.tabular import LAYOUTS, first_dataset
+
+    if data_dir is None and not (bench in LAYOUTS and LAYOUTS[bench].embedded):
+        raise InputError(f"bench {bench} needs a folder with its table",
+                         "give --data-dir or set LLMNAS_DATA; conv1d comes with llmnas")
+    folder = data_dir or Path()
+    named = _names(dataset, "--dataset") if dataset is not None else [first_dataset(bench, folder)]
+    return [Place(folder, bench, one, column) for one in named for column in columns]
 
 
 def _names(text: str, option: str) -> list[str]:

@@ -106,15 +106,14 @@ def _on_table(bench: str, data_dir: Path | None, dataset: str | None, device: st
     from llmnas.bench.comparing import compare_on_table
     from llmnas.bench.meter import Terms
     from llmnas.bench.seeds import Place
-    from llmnas.bench.tabular import datasets, layout_of
+    from llmnas.bench.tabular import first_dataset
     from llmnas.cli.bench_search import CORES
     from llmnas.compare import parse_arms
 
     folder = data_dir or Path()
-    layout = layout_of(bench, folder)
-    name = dataset or next(iter(layout.fixed), None) or next(iter(datasets(folder / layout.table)), "c10")
-    return compare_on_table(Place(folder, bench, name, device), parse_arms(strategies), Terms("", **terms), seeds, out,
-                            question, workers or CORES, say)
+    place = Place(folder, bench, dataset or first_dataset(bench, folder), device)
+    return compare_on_table(place, parse_arms(strategies), Terms("", **terms), seeds, out, question, workers or CORES,
+                            say)
 
 
 def _on_data(strategies: str, seeds: int, out: Path | None, question: Any, workers: int | None, budget: str | None,

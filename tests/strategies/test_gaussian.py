@@ -6,8 +6,8 @@ from scipy.stats import spearmanr
 
 from llmnas.space import load_space
 from llmnas.strategies.bayesian import scalar
-from llmnas.strategies.points import edge_features
 from llmnas.strategies.gaussian import GaussianProcess, expected_improvement, normal_scores, squared_distances
+from llmnas.strategies.points import edge_features
 
 
 def test_it_predicts_as_scikit_learn_does():
