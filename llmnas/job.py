@@ -31,6 +31,7 @@ from llmnas.latency import Target, estimate_energy, named, need_runtime, parse_t
 from llmnas.latency.calibrate import Calibration
 from llmnas.network import Network
 from llmnas.records import (
+    PERSON_ENDED,
     Finished,
     Measured,
     Origin,
@@ -58,7 +59,6 @@ METERING: Final = .1
 """Of the final training's time, for reading the energy of the chosen network; less than `METER_LEAST_S` is no use."""
 METER_LEAST_S: Final = 7.5
 REACH_S: Final = 6.0
-PERSON_ENDED: Final = ("interrupted", "stop_file")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Result:
         """The exit code of the command line."""
         if self.state.stopped and self.state.stopped.reason == "interrupted":
             return 130
-        ended_by_person = self.state.stopped is not None and self.state.stopped.reason in PERSON_ENDED
+        ended_by_person = self.state.ended_by_person
         if self.chosen is None or ("final" not in self.chosen.trained and not ended_by_person):
             return ModelError.exit_code if self._lost_model else NoModelFound.exit_code
         return ModelError.exit_code if self._lost_model else 0
@@ -186,7 +186,7 @@ def resume(directory: str | Path, *, progress: str = "quiet", executor: Executor
     """
     with RunStore(Path(directory), create=False) as store:
         settings = _changed(store.state, budget, changes)
-        if store.state.finished is not None and settings == store.state.settings:
+        if store.state.finished is not None and settings == store.state.settings and not store.state.ended_by_person:
             return Result(store.directory, store.state)
         clock = Clock(settings.budget_s, store.state.clock_s)
         return _MainJob(store, settings, clock, progress, executor).proceed()
@@ -572,7 +572,7 @@ class _MainJob:
         chosen = self.state.selected.model_dump(mode="json") if self.state.selected else None
         to_json_file(self.store.directory / "run.json",
                      self.state.begun.model_dump(mode="json") | {"selected": chosen})
-        if self.state.stopped is None or self.state.stopped.reason not in PERSON_ENDED:
+        if not self.state.ended_by_person:
             for part in (self.store.directory / "data").glob("**/*.npy"):
                 part.unlink()
         return files

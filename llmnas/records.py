@@ -6,7 +6,7 @@ megabytes of 2**20 bytes, ``_mj`` millijoules.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, TypeAdapter
 
@@ -19,6 +19,8 @@ Rung = Literal["short", "full", "final"]
 Source = Literal["measured", "calibrated", "analytic", "table"]
 StopReason = Literal["budget", "max_evals", "max_usd", "max_tokens", "patience", "space_exhausted", "stalled",
                      "target_reached", "llm_failed", "stop_file", "interrupted"]
+PERSON_ENDED: Final = ("interrupted", "stop_file")
+"""Reasons by which a person ended a search: nothing was finally trained or tested, and `llmnas resume` goes on."""
 
 
 class Origin(Frozen):

@@ -25,6 +25,7 @@ from llmnas.errors import RunError
 from llmnas.front import merit, violations
 from llmnas.records import (
     EVENT,
+    PERSON_ENDED,
     Asked,
     Body,
     Called,
@@ -170,6 +171,11 @@ class RunState:
         return merit(trial, self.settings, next(iter(self.targets), None))
 
     @property
+    def ended_by_person(self) -> bool:
+        """Whether a person ended the search before its time: its choice has had no final training and no test."""
+        return self.stopped is not None and self.stopped.reason in PERSON_ENDED
+
+    @property
     def offline(self) -> bool:
         """Whether proposals came from the mock model, so that results must say so."""
         return (self.begun.model or "").startswith("mock")
@@ -195,6 +201,8 @@ class RunState:
             case RunStarted() as body:
                 self.started, self.settings = body, body.settings
             case Resumed() as body:
+                if self.ended_by_person:  # its choice was for the report; the search that goes on makes its own
+                    self.selected = self.finished = None
                 self.settings, self.stopped = body.settings, None
             case Asked() as body:
                 self.asked = body
