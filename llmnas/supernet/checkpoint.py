@@ -1,0 +1,57 @@
+"""Checkpoints of a supernet: files named by their digest, and a list of them that another process can follow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from llmnas.errors import InputError
+
+
+class Saves:
+    """Where a job leaves its checkpoints.
+
+    A file is whole or not there. Its line in ``NAME.jsonl`` comes after it: file, digest and what to say.
+
+    Args:
+        place: Folder and name; None keeps nothing.
+    """
+
+    def __init__(self, place: str | None) -> None:
+        self._place = None if place is None else Path(place)
+
+    def keep(self, state: dict[str, Any], says: str) -> str | None:
+        """Writes a checkpoint and returns its path; None when nothing is kept."""
+        if self._place is None:
+            return None
+        self._place.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._place.with_name(self._place.name + ".tmp")
+        torch.save(state, partial)
+        digest = digest_of(partial)
+        final = self._place.with_name(f"{self._place.name}-{digest[3:15]}.pt")
+        partial.replace(final)
+        with self._place.with_name(self._place.name + ".jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"file": str(final), "digest": digest, "says": says}) + "\n")
+        return str(final)
+
+
+def load(path: str, device: torch.device) -> dict[str, Any]:
+    """Returns a checkpoint; only tensors and plain values are read, never code.
+
+    Raises:
+        InputError: It is missing or damaged.
+    """
+    try:
+        return cast(dict[str, Any], torch.load(path, map_location=device, weights_only=True))
+    except (OSError, RuntimeError, ValueError, EOFError) as fault:
+        raise InputError(f"{path}: not a checkpoint of a supernet: {fault}", "delete it to fit anew") from fault
+
+
+def digest_of(path: Path) -> str:
+    """Returns ``b2:`` and the 128-bit digest of a file's content."""
+    with path.open("rb") as file:
+        return "b2:" + hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
