@@ -18,9 +18,8 @@ from llmnas.supernet.bilevel import Loss, Weights, curvature, first_order, secon
 from llmnas.supernet.checkpoint import Saves, load
 from llmnas.supernet.gates import Gates, Sampler, binary_gates, kept_mass
 from llmnas.supernet.halves import halves
-from llmnas.supernet.module import Active, Supernet
+from llmnas.supernet.module import Active, Supernet, placed
 from llmnas.supernet.payload import DartsPayload
-from llmnas.train.batches import Batches
 from llmnas.train.device import choose_device
 from llmnas.train.failure import TrainingError
 from llmnas.train.order import Order
@@ -98,7 +97,7 @@ class Differentiable:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(task.seed)
             self.model = Supernet(Network.from_data(task.network), task.slots, task.partial)
-        self.model = _placed(self.model, self.device)
+        self.model = placed(self.model, self.device)
         self.gates = Gates(task.slots, task.gate, task.costs, self.device)
         noise = torch.randn(self.gates.mask.shape, generator=torch.Generator().manual_seed(task.seed))
         self.alpha = (1e-3 * noise).to(self.device).requires_grad_()
@@ -117,12 +116,7 @@ class Differentiable:
         return torch.optim.Adam([self.alpha], lr=rate, betas=ALPHA_BETAS, weight_decay=ALPHA_DECAY)
 
     def _guard_batch(self) -> tuple[Tensor, Tensor]:
-        count = min(GUARDED, len(self.alpha_half))
-        order = torch.randperm(len(self.alpha_half), generator=torch.Generator().manual_seed(self.task.seed))
-        rows = order[:count].to(self.device)
-        part = Batches.__new__(Batches)
-        part.__dict__ |= self.alpha_half.__dict__ | {"x": self.alpha_half.x[rows], "y": self.alpha_half.y[rows]}
-        return next(part.plain(count))
+        return next(self.alpha_half.some(GUARDED, self.task.seed).plain(GUARDED))
 
     # -- the search
 
@@ -312,9 +306,3 @@ class Differentiable:
         self.architect.load_state_dict(state["adam"])
         self.history = [Epoch(**{**one, "path": tuple(one["path"])}) for one in state["history"]]
         self.stopped, self.spent_s = state["stopped"], state["seconds"]
-
-
-def _placed(model: Supernet, device: torch.device) -> Supernet:
-    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
-        return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-    return model.to(device)

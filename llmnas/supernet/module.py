@@ -152,3 +152,10 @@ def _remember(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
     norm.running_mean = torch.zeros(norm.num_features, device=norm.weight.device, dtype=norm.weight.dtype)
     norm.running_var = torch.ones_like(norm.running_mean)
     norm.num_batches_tracked = torch.tensor(0, device=norm.weight.device)
+
+
+def placed(model: Supernet, device: torch.device) -> Supernet:
+    """Returns the supernet on a device, in the memory order that convolutions are fast with."""
+    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return model.to(device)

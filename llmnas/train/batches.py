@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
@@ -40,6 +41,13 @@ class Batches:
         """Yields everything in order, unaugmented: examples (B, C, …) and classes (B,)."""
         for start in range(0, len(self), size):
             yield self._finished(self.x[start:start + size].float()), self.y[start:start + size]
+
+    def some(self, count: int, seed: int) -> Batches:
+        """Returns `count` random examples, or all if there are fewer."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:count].to(self.y.device)
+        part = copy.copy(self)
+        part.x, part.y = self.x[order], self.y[order]
+        return part
 
     def augmented(self, ids: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Returns examples `ids`, each moved and mirrored by itself: (B, C, …) and classes (B,)."""
