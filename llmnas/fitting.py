@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import wait
@@ -16,6 +15,7 @@ from llmnas.evaluate.rungs import FITS
 from llmnas.executors import Handle
 from llmnas.records import Checkpointed, Fitted, Warned
 from llmnas.strategies.base import Fit, FitFailed
+from llmnas.supernet.checkpoint import digest_of
 
 if TYPE_CHECKING:
     from llmnas.search import Journal
@@ -38,18 +38,20 @@ class Fitter:
     Args:
         journal: The run.
         evaluator: Starts the jobs.
-        end: When the search must end, on the run's clock.
+        seconds: Nominal seconds of the whole fit.
+        limit: When it must end, on the run's clock.
         over: Whether the search is over.
     """
 
-    def __init__(self, journal: Journal, evaluator: Evaluator, end: float, over: Callable[[], bool]) -> None:
+    def __init__(self, journal: Journal, evaluator: Evaluator, seconds: float, limit: float,
+                 over: Callable[[], bool] = lambda: False) -> None:
         self.journal, self.evaluator, self.over = journal, evaluator, over
-        self.limit = LIMIT * end
+        self.seconds, self.limit = seconds, limit
 
     def channel(self) -> Fit:
         """Returns what the strategy gets."""
         state = self.journal.state
-        return Fit(seconds=SHARE * state.plan.search_s, deadline=self.journal.clock.monotonic(self.limit),
+        return Fit(seconds=self.seconds, deadline=self.journal.clock.monotonic(self.limit),
                    examples=int(state.begun.task["sizes"]["train"]) if "sizes" in state.begun.task else 0,
                    rates=state.plan.rates, rng=np.random.default_rng([state.settings.seed, 0, _STREAM]),
                    run=self._run, warn=self._warn)
@@ -83,6 +85,8 @@ class Fitter:
             saved.unlink(missing_ok=True)
         handle = self.evaluator.fit(job, payload, what, left, self._checkpoint(weights or what))
         self._follow(what, handle, saved)
+        if saved is not None:
+            saved.unlink(missing_ok=True)
         outcome = handle.future.result()
         if outcome.status == "ok" and outcome.result is not None:
             return Fitted(what=what, job=job, nominal_s=nominal_s, seconds=outcome.seconds, result=outcome.result)
@@ -95,7 +99,7 @@ class Fitter:
         if found is None or root is None:
             return None
         path = root / found.file
-        if path.is_file() and digest(path) == found.digest:
+        if path.is_file() and digest_of(path) == found.digest:
             return found.file
         self._warn(f"the checkpoint {found.file} is gone or damaged; {what} is fitted anew")
         return None
@@ -130,8 +134,3 @@ class Fitter:
             (root / before.file).unlink(missing_ok=True)
         return line["says"]
 
-
-def digest(path: Path) -> str:
-    """Returns ``b2:`` and the 128-bit digest of a file's content."""
-    with path.open("rb") as file:
-        return "b2:" + hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -17,8 +17,8 @@ import numpy as np
 
 from llmnas.budget import Clock
 from llmnas.errors import ModelError
-from llmnas.fitting import Fitter, FitEnded
 from llmnas.evaluate.base import Evaluator, Running, Screened
+from llmnas.fitting import LIMIT, SHARE, FitEnded, Fitter
 from llmnas.front import front
 from llmnas.graph import ArchGraph
 from llmnas.records import (
@@ -236,7 +236,8 @@ class Search:
         """Lets a strategy that learns by training do so; what an earlier process has paid for is not done again."""
         if not isinstance(self.strategy, Fits) or self._over() is not None:
             return
-        fitter = Fitter(self.journal, self.evaluator, self.end, lambda: self._over() is not None)
+        fitter = Fitter(self.journal, self.evaluator, SHARE * self.plan.search_s, LIMIT * self.end,
+                        lambda: self._over() is not None)
         try:
             self.strategy.fit(fitter.channel())
         except FitFailed as error:

@@ -48,7 +48,8 @@ from llmnas.records import (
     Warned,
 )
 
-PAID: Final = (RunStarted, Called, Fitted, Measured, Selected, Stopped, Finished)  # on the disk itself before anything else
+PAID: Final = (RunStarted, Called, Fitted, Measured, Selected, Stopped, Finished)
+"""On the disk itself before anything else."""
 
 
 @dataclass

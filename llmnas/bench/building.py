@@ -6,7 +6,6 @@ A folder holds what was paid for, one JSON line a training, so that a build that
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor

@@ -55,10 +55,10 @@ def search(
 
     if max_latency_quantile is not None and device is None:
         raise InputError("--max-latency-quantile needs a device", "give --device COLUMN")
-    places = [Place(data_dir, bench, one, column) for one in _names(dataset, "--dataset")
-              for column in (_names(device, "--device") if device else [None])]
+    places = [Place(data_dir, bench, one, column) for one in names(dataset, "--dataset")
+              for column in (names(device, "--device") if device else [None])]
     terms = Terms("", evals, charge, screen, batch, not no_prior)
-    result = bench_search(places, _names(strategy, "--strategy"), terms, seeds, max_latency_quantile, workers, trace,
+    result = bench_search(places, names(strategy, "--strategy"), terms, seeds, max_latency_quantile, workers, trace,
                           say)
     answer("search", result, as_json, _search_lines)
 
@@ -84,10 +84,10 @@ def pareto(
     from llmnas.bench.meter import Terms
     from llmnas.bench.seeds import Place
 
-    places = [Place(data_dir, bench, one, column) for one in _names(dataset, "--dataset")
-              for column in _names(device, "--device")]
+    places = [Place(data_dir, bench, one, column) for one in names(dataset, "--dataset")
+              for column in names(device, "--device")]
     terms = Terms("", evals, charge, screen, batch, not no_prior)
-    answer("pareto", bench_pareto(places, _names(strategy, "--strategy"), terms, seeds, workers, trace, say), as_json,
+    answer("pareto", bench_pareto(places, names(strategy, "--strategy"), terms, seeds, workers, trace, say), as_json,
            _pareto_lines)
 
 
@@ -110,7 +110,12 @@ def _import_lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"{result['table']}: {result['rows']:,} rows, {len(result['columns'])} columns"
 
 
-def _names(text: str, option: str) -> list[str]:
+def names(text: str, option: str) -> list[str]:
+    """Returns the names in a list by comma, each once.
+
+    Raises:
+        InputError: There is none.
+    """
     found = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not found:
         raise InputError(f"{option}: expected names by comma, got {text!r}", f"example: {option} a,b")

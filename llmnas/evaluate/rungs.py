@@ -98,6 +98,14 @@ class Rungs:
         """Returns whether a legal graph breaks no constraint as far as size and predicted latency tell."""
         return not self._counted(graph, self.network(graph)).violates
 
+    def milliseconds(self, graph: ArchGraph) -> float | None:
+        """Returns the predicted latency of a graph on the first target; None without a target."""
+        if not self.targets:
+            return None
+        target = self.targets[0]
+        predictor = self.predictors.get(target.key) or Predictor(target)
+        return predictor.predict(self.network(graph), predictor.genes(self.space.choices(graph))).ms
+
     # -- screening
 
     def screen(self, graphs: Sequence[ArchGraph], scored: int | None, limit_s: float) -> list[Screened]:

@@ -77,6 +77,7 @@ class Setup:
         targets: Keys of the targets, the first one being judged by.
         max_macs: About the most MACs that can be trained in the time; None when there is no such limit.
         keeps: Whether a legal graph breaks no constraint as far as can be told without running it.
+        milliseconds: Predicted latency of a graph on the target that is judged by; None when nothing predicts it.
         task: Facts about the data for prompts.
         model: The language model, for strategies that use one.
         prompts: The prompt set, likewise.
@@ -89,6 +90,7 @@ class Setup:
     targets: tuple[str, ...] = ()
     max_macs: int | None = None
     keeps: Callable[[ArchGraph], bool] = lambda graph: True
+    milliseconds: Callable[[ArchGraph], float | None] = lambda graph: None
     task: dict[str, Any] = field(default_factory=dict)
     model: Any = None
     prompts: Any = None

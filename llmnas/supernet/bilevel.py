@@ -55,6 +55,6 @@ def second_order(train: Loss, validation: Loss, weights: Weights, alpha: Tensor,
 def curvature(validation: Loss, weights: Weights, alpha: Tensor, direction: Tensor) -> Tensor:
     """Returns the product of the Hessian of the validation loss in α with a direction of α's shape."""
     def along(a: Tensor) -> Tensor:
-        return (grad(lambda b: validation(weights, b))(a) * direction).sum()
+        return (first_order(validation, weights, a) * direction).sum()
 
     return cast(Tensor, grad(along)(alpha))

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
-
-import torch
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from llmnas.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+EVERY_S: Final = 5.0
+"""Seconds between checkpoints: what a kill costs at most."""
 
 
 class Saves:
@@ -23,20 +29,29 @@ class Saves:
 
     def __init__(self, place: str | None) -> None:
         self._place = None if place is None else Path(place)
+        self._kept = time.monotonic()
 
-    def keep(self, state: dict[str, Any], says: str) -> str | None:
-        """Writes a checkpoint and returns its path; None when nothing is kept."""
-        if self._place is None:
-            return None
+    def keep(self, state: Callable[[], dict[str, Any]], says: str, last: bool) -> None:
+        """Writes a checkpoint: the last one always, others when `EVERY_S` have passed since the one before.
+
+        Args:
+            state: Returns what is to be kept.
+            says: How far it is.
+            last: Whether it is the last.
+        """
+        if self._place is None or not (last or time.monotonic() - self._kept >= EVERY_S):
+            return
+        import torch
+
         self._place.parent.mkdir(parents=True, exist_ok=True)
         partial = self._place.with_name(self._place.name + ".tmp")
-        torch.save(state, partial)
+        torch.save(state(), partial)
         digest = digest_of(partial)
         final = self._place.with_name(f"{self._place.name}-{digest[3:15]}.pt")
         partial.replace(final)
         with self._place.with_name(self._place.name + ".jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"file": str(final), "digest": digest, "says": says}) + "\n")
-        return str(final)
+        self._kept = time.monotonic()
 
 
 def load(path: str, device: torch.device) -> dict[str, Any]:
@@ -45,6 +60,8 @@ def load(path: str, device: torch.device) -> dict[str, Any]:
     Raises:
         InputError: It is missing or damaged.
     """
+    import torch
+
     try:
         return cast(dict[str, Any], torch.load(path, map_location=device, weights_only=True))
     except (OSError, RuntimeError, ValueError, EOFError) as fault:

@@ -124,17 +124,20 @@ class Differentiable:
         """Searches until the epochs are done, the guard stops it, or the deadline comes."""
         self._restore()
         saves, cut = Saves(self.task.saves), False
-        while len(self.history) < self.task.epochs and self.stopped is None:
+        while not self._is_done():
             longest = max((one.seconds for one in self.history), default=0.0)
             if stop.left() < 1.1 * longest or not self._epoch(stop):
                 cut = True
                 break
             self.stopped = self._alarm()
-            saves.keep(self._state(), self._says())
+            saves.keep(self._state, self._says(), self._is_done())
         if not self.history:
             raise TrainingError("too_slow", "not one epoch of the supernet fits before the deadline",
                                 "allow more time, or give fewer channels or cells")
         return self._result(cut)
+
+    def _is_done(self) -> bool:
+        return len(self.history) >= self.task.epochs or self.stopped is not None
 
     def _epoch(self, stop: Stop) -> bool:
         """Trains for an epoch; returns False when the deadline came in the midst of it."""
@@ -198,7 +201,7 @@ class Differentiable:
             return self._entropy(w, batch, binary_gates(a, pairs, opened), drawn, auxiliary)
 
         slope = first_order(self._penalised(open_loss), weights, before)
-        inside = torch.zeros_like(slope, dtype=torch.bool).scatter(1, pairs, True)  # noqa: FBT003
+        inside = torch.zeros_like(slope, dtype=torch.bool).scatter(1, pairs, True)
         self.alpha.grad = slope * inside
         self.architect.step()
         self.alpha.data = kept_mass(before, self.alpha.detach(), pairs)

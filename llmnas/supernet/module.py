@@ -50,12 +50,15 @@ class Choice(nn.Module):
             term = term if gates is None else term * gates[self.slot, op]
             total = term if total is None else total + term
         total = part.mul(0.0) if total is None else total
-        return total if self.parts == 1 else shuffled(torch.cat([total, x[:, x.shape[1] // self.parts:]], 1), self.parts)
+        if self.parts == 1:
+            return total
+        return shuffled(torch.cat([total, x[:, x.shape[1] // self.parts:]], dim=1), self.parts)
 
 
 def shuffled(x: Tensor, groups: int) -> Tensor:
     """Returns x (B, C, …) with channels mixed over `groups` groups, so that each part gets another one next time."""
-    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    batch, channels, *space = x.shape
+    return x.reshape(batch, groups, channels // groups, *space).transpose(1, 2).reshape(batch, channels, *space)
 
 
 class Supernet(nn.Module):

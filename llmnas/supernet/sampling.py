@@ -32,7 +32,7 @@ def paths_job(payload: dict[str, Any], stop: Stop) -> dict[str, Any]:
 
     Args:
         payload: A `PathsPayload` as JSON values.
-        stop: The deadline; cut by it, the last whole epoch counts.
+        stop: The deadline; cut by it, the weights are as far as they came.
 
     Raises:
         TrainingError: The loss is not finite, or not one epoch fits before the deadline.
@@ -69,19 +69,20 @@ class OneShot:
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["sgd"])
             self.history = state["history"]
-        saves, cut, weights = Saves(self.task.saves), False, self.task.start
+        saves, cut = Saves(self.task.saves), False
         while len(self.history) < self.task.epochs:
             longest = max((one["seconds"] for one in self.history), default=0.0)
             if stop.left() < 1.1 * longest or not self._epoch(stop):
                 cut = True
                 break
-            weights = saves.keep({"model": self.model.state_dict(), "sgd": self.optimiser.state_dict(),
-                                  "history": self.history}, self._says())
+            saves.keep(self._state, self._says(), len(self.history) >= self.task.epochs)
+        if cut and self.history:
+            saves.keep(self._state, self._says(), last=True)
         if not self.history:
             raise TrainingError("too_slow", "not one epoch of the supernet fits before the deadline",
                                 "allow more time, or give fewer channels or cells")
         return {"history": self.history, "epochs": len(self.history), "planned": self.task.epochs, "cut": cut,
-                "weights": weights, "seconds": sum(one["seconds"] for one in self.history)}
+                "seconds": sum(one["seconds"] for one in self.history)}
 
     def _epoch(self, stop: Stop) -> bool:
         """Trains for an epoch; returns False when the deadline came in the midst of it."""
@@ -128,6 +129,9 @@ class OneShot:
             return [[[int(torch.randint(size, (1,), generator=chance))] for size in sizes]]
         orders = [torch.randperm(size, generator=chance).tolist() for size in sizes]
         return [[[order[n % len(order)]] for order in orders] for n in range(max(sizes))]
+
+    def _state(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "sgd": self.optimiser.state_dict(), "history": self.history}
 
     def _says(self) -> str:
         return f"epoch {len(self.history)} of {self.task.epochs}: loss {self.history[-1]['loss']:.3f}"

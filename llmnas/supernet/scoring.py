@@ -19,7 +19,7 @@ _BATCH: Final = 250
 
 
 def score_job(payload: dict[str, Any], stop: Stop) -> dict[str, Any]:
-    """Returns the accuracy of each path with inherited weights; None where the time did not suffice.
+    """Returns the paths and the accuracy of each with inherited weights; None where the time did not suffice.
 
     It is taken on the half of the training part that the weights were not trained on. It ranks paths, and is no
     estimate of what they reach when they are trained.
@@ -53,4 +53,4 @@ def score_job(payload: dict[str, Any], stop: Stop) -> dict[str, Any]:
         with torch.inference_mode():
             right = sum(int((model(x, None, active).argmax(1) == y).sum()) for x, y in judged)
         found.append(right / sum(len(y) for _, y in judged))
-    return {"scores": found}
+    return {"choices": task.choices, "scores": found}
