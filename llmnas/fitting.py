@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SHARE: Final = 0.5
 """Of the search's time, nominal: what a fit may take. The rest is for training what it proposes."""
 LIMIT: Final = 0.7
-"""Of the search's time, by the wall clock: where a fit is cut on a machine that is slower than its nominal rates."""
+"""Of what is left of the search's time: where a fit is cut on a machine that is slower than its nominal rates."""
 TICK_S: Final = 0.2
 _STREAM: Final = 0xF17  # the chance of a fit; asks have that of their step
 

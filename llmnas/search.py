@@ -236,7 +236,8 @@ class Search:
         """Lets a strategy that learns by training do so; what an earlier process has paid for is not done again."""
         if not isinstance(self.strategy, Fits) or self._over() is not None:
             return
-        fitter = Fitter(self.journal, self.evaluator, SHARE * self.plan.search_s, LIMIT * self.end,
+        now = self.journal.clock.t()
+        fitter = Fitter(self.journal, self.evaluator, SHARE * self.plan.search_s, now + LIMIT * (self.end - now),
                         lambda: self._over() is not None)
         try:
             self.strategy.fit(fitter.channel())

@@ -13,6 +13,8 @@ from llmnas.store import RunState
 LEAST: Final = 3
 """Trained architectures from which on a correlation is given."""
 
+_MEANING: Final = "They choose what is trained and are no accuracies."
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -67,10 +69,10 @@ def lines(state: RunState) -> Iterator[str]:
     found = agreement(state)
     if found.spearman is not None and found.kendall is not None:
         yield (f"Scores by shared weights (`{SUPERNET}`) against {found.n} short trainings: Spearman "
-               f"{found.spearman:+.2f}, Kendall {found.kendall:+.2f}. They choose what is trained and are no accuracies.")
+               f"{found.spearman:+.2f}, Kendall {found.kendall:+.2f}. {_MEANING}")
     elif any(SUPERNET in trial.scores for trial in state.trials):
         yield (f"Scores by shared weights (`{SUPERNET}`): {found.n} of those scored were trained; a correlation needs "
-               f"{LEAST} that differ. They choose what is trained and are no accuracies.")
+               f"{LEAST} that differ. {_MEANING}")
 
 
 def as_json(state: RunState) -> dict[str, Any]:

@@ -30,9 +30,11 @@ def divided(y: Labels, seed: int) -> tuple[Labels, Labels]:
     """Returns the rows of two halves in which every class has its share, at least one row in both where it has two."""
     rng = np.random.default_rng([seed, 0xDA275])
     parts: tuple[list[Labels], list[Labels]] = ([], [])
-    for n, label in enumerate(np.unique(y)):
+    odd = 0
+    for label in np.unique(y):
         rows = rng.permutation(np.flatnonzero(y == label))
-        middle = (len(rows) + n % 2) // 2  # odd classes give their extra row in turn
+        middle = (len(rows) + odd % 2) // 2  # classes of odd size give their extra row to either half in turn
+        odd += len(rows) % 2
         parts[0].append(rows[:middle])
         parts[1].append(rows[middle:])
     first, second = (np.sort(np.concatenate(part)).astype(np.int64) for part in parts)

@@ -51,7 +51,9 @@ class Instant:
 
 
 class InstantEvaluator:
-    """Counts are real, scores come from the key, time passes on the fake clock."""
+    """Counts are real, scores come from the key, time passes on the fake clock; nothing can be fitted."""
+
+    fit = None
 
     def __init__(self, space, tick=None, fail=True):
         self.space, self.tick, self.fail = space, tick or (lambda s: None), fail
