@@ -68,7 +68,8 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     else:
         derived = row.get("name") or " ".join(text.partition("/")[2] for text in row["derived"] or ())
     return (row["strategy"], str(row["seed"]), derived, _text(row.get("rank"), ","),
-            _text(row.get("percentile"), ".1f"), _text(row.get("val"), ".2f"), _text(row.get("test"), ".2f"), _text(row["skips"], "d"),
+            _text(row.get("percentile"), ".1f"), _text(row.get("val"), ".2f"), _text(row.get("test"), ".2f"),
+            _text(row["skips"], "d"),
             f"{values[0]:.3g} to {values[-1]:.3g}" if values else "-", _text(row["epochs"], "d"),
             f"{row['seconds']:.0f}")
 

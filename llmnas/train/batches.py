@@ -83,7 +83,7 @@ class Batches:
 
     def _finished(self, values: Tensor) -> Tensor:
         """Returns (B, C, …) normalised, in the memory order convolutions are fast with."""
-        normal = values.sub_(self.mean).div_(self.std)
+        normal = values.sub(self.mean).div_(self.std)  # `values` may be the stored examples themselves
         return normal.permute(0, 3, 1, 2) if normal.dim() == 4 else normal.permute(0, 2, 1).contiguous()
 
     def _border_value(self) -> Tensor:

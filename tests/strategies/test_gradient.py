@@ -115,7 +115,8 @@ def test_a_fit_that_was_killed_goes_on_from_its_checkpoint(tmp_path):
     with store:
         assert search.run().reason == "interrupted"
         saved = store.state.checkpoints["supernet"].file
-        assert "supernet" not in store.state.fits and not store.state.trials
+        assert "supernet" not in store.state.fits
+        assert not store.state.trials
     again = Real(load_space("nb201"), tmp_path / "a")
     state = searched_on(tmp_path / "a", again)
     assert again.here.fits == [("supernet", "darts", saved)]
@@ -166,7 +167,8 @@ def test_shared_scores_have_a_name_of_their_own_and_are_checked(tmp_path):
     assert scores == sorted(scores, reverse=True)
     assert all(trial.origin.operator == "supernet" for trial in (one.proposal for one in state.trials))
     found = agreement(state)
-    assert found.n == len(state.scored) >= 3 and -1 <= found.spearman <= 1
+    assert found.n == len(state.scored) >= 3
+    assert -1 <= found.spearman <= 1
     assert any("Kendall" in text for text in lines(state))
     assert len(history_rows(state)) == 3  # head, two epochs
 
@@ -179,7 +181,8 @@ def test_collapse_is_told(tmp_path):
     told = list(_alarms(found, [("a", ())] * 6))
     assert ["4 of 9 epochs" in told[0], "collapsed: 5 of 6" in told[1], "first in epoch 2" in told[2]] == [True] * 3
     told = list(_alarms(found | {"stopped": "eigenvalue", "skips": 0, "cut": False, "epoch": 1}, [("a", ())] * 6))
-    assert len(told) == 1 and "α is of epoch 1" in told[0]
+    assert len(told) == 1
+    assert "α is of epoch 1" in told[0]
 
 
 def test_derived_first_then_drawn_ones():
@@ -224,9 +227,11 @@ def test_latency_costs_are_shares():
 
 
 @pytest.mark.parametrize(("name", "says"), [
-    ("darts:ordr=2", "did you mean 'order'"), ("darts:order=3", "option order"), ("darts:order", "expected order=VALUE"),
+    ("darts:ordr=2", "did you mean 'order'"), ("darts:order=3", "option order"),
+    ("darts:order", "expected order=VALUE"),
     ("darts:order=2:paths=one", "use order=1"), ("darts:partial=0", "option partial"),
-    ("one_shot:sampling=fare", "option sampling"), ("random:order=2", "takes no options"), ("drats:order=2", "cannot load")])
+    ("one_shot:sampling=fare", "option sampling"), ("random:order=2", "takes no options"),
+    ("drats:order=2", "cannot load")])
 def test_options_that_do_not_fit(name, says):
     with pytest.raises(InputError, match=says):
         load_strategy(name)(setup_on())
@@ -264,7 +269,8 @@ def test_a_run_with_a_supernet_in_processes(tmp_path):
            "--max-evals", "1", "--out", tmp_path / "run", "--progress", "quiet")
     shown = json.loads(llmnas("show", tmp_path / "run", "--json").stdout)
     assert shown["fits"]["supernet"]["result"]["epochs"] == 1
-    assert shown["spent"]["fit_s"] > 0 and shown["answer"]["operator"] == "derived"
+    assert shown["spent"]["fit_s"] > 0
+    assert shown["answer"]["operator"] == "derived"
     assert "Eigenvalue" in (tmp_path / "run" / "report.html").read_text()
 
 
@@ -285,5 +291,8 @@ def test_bench_gradient_gives_the_rank(tmp_path):
                               "0.5", "--bench", "mine", "--data-dir", tmp_path, "--json").stdout)
     assert found["schema"] == "llmnas.bench.gradient/1"
     (row,) = found["rows"]
-    assert row["failed"] is None and row["epochs"] == 1 and len(row["proposals"]) == 4
-    assert row["of"] == len(cells) and set(row["agreement"]) == {"random", "all", "top"}
+    assert row["failed"] is None
+    assert row["epochs"] == 1
+    assert len(row["proposals"]) == 4
+    assert row["of"] == len(cells)
+    assert set(row["agreement"]) == {"random", "all", "top"}

@@ -101,12 +101,14 @@ def test_largest_not_largest_absolute():
 
 
 def test_the_guard_compares_windows():
-    """Means of five, four epochs apart; nothing is said before there are nine, nor of a ratio to what is not positive."""
+    """Means of five, four epochs apart; nothing before there are nine, and no ratio to what is not positive."""
     assert guard.rise([1.0] * 8) is None
     assert guard.rise([1.0] * 5 + [2.0] * 4) == pytest.approx(1.8)
-    assert guard.is_rising([1.0] * 5 + [2.0] * 4) and not guard.is_rising([1.0] * 20)
+    assert guard.is_rising([1.0] * 5 + [2.0] * 4)
+    assert not guard.is_rising([1.0] * 20)
     assert guard.rise([-1.0] * 9) is None
-    assert guard.is_filled(4, 6) and not guard.is_filled(3, 6)
+    assert guard.is_filled(4, 6)
+    assert not guard.is_filled(3, 6)
 
 
 SLOTS = (("a", ("none", "skip_connect", "conv")), ("b", ("skip_connect", "conv")))

@@ -39,7 +39,7 @@ def without_times(found):
 def test_every_option_searches(options):
     """α moves, the history is whole, and the derived ops are the strongest other than none."""
     found = run_job("darts", payload(epochs=2, **options))
-    assert found["epochs"] == 2 and not found["cut"] and found["stopped"] is None
+    assert (found["epochs"], found["cut"], found["stopped"]) == (2, False, None)
     assert all((one["eigenvalue"] is None) == (options.get("guard") == "off") for one in found["history"])
     assert [one["epoch"] for one in found["history"]] == [1, 2]
     assert found["history"][-1]["path"] == found["path"]
@@ -67,7 +67,7 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_happened(kind, tmp_path):
     first = cut((DartsPayload if kind == "darts" else PathsPayload).model_validate(
         payload(epochs=3, **more, saves=str(tmp_path / "parts" / "net"))))
     found = first.run(After(2 * first.per_epoch))
-    assert found["cut"] and found["epochs"] == 2
+    assert (found["cut"], found["epochs"]) == (True, 2)
     if kind == "darts":  # the last checkpoint of a search that is cut is the one before; here it is written by hand
         from llmnas.supernet.checkpoint import Saves
 
@@ -93,7 +93,7 @@ def test_cut_within_an_epoch_the_last_whole_one_counts():
 def test_divergence_is_a_typed_failure(kind):
     task = payload(epochs=2)
     task["data"] = tiny_data(scale=1e30).model_dump(mode="json") | {"mean": [0.0] * 3, "std": [1e-30] * 3}
-    with pytest.raises(TrainingError, match="not a number|nan|inf") as error:
+    with pytest.raises(TrainingError, match=r"nan|inf") as error:
         job(kind)(task, After(10**9))
     assert error.value.kind == "diverged"
 
@@ -107,7 +107,7 @@ def test_a_guard_that_stops_goes_back(monkeypatch):
     found = search.run(After(10**9))
     assert (found["stopped"], found["epochs"], found["epoch"]) == ("eigenvalue", 9, 5)
     assert found["alpha"] == search.history[4].alpha != search.history[-1].alpha
-    assert found["rises"][-1] == pytest.approx(5.8 / 1.0 * 1.0, rel=0.6)
+    assert found["rises"][-1] == pytest.approx(5.8)
 
 
 def test_a_cell_full_of_skips_stops_too(monkeypatch):
@@ -129,12 +129,13 @@ def test_fair_steps_have_every_op_once():
 
 
 def test_scores_are_accuracies_of_single_paths(tmp_path):
-    """Trained, the paths do better than chance; what the time leaves out has no score."""
-    run_job("paths", payload(epochs=40, channels=4, saves=str(tmp_path / "net")))
+    """A path that has learnt beats chance, one without input does not; what there was no time for is None."""
+    run_job("paths", payload(epochs=20, channels=4, saves=str(tmp_path / "net")))
     start = json.loads((tmp_path / "net.jsonl").read_text().splitlines()[-1])["file"]
     task = payload(channels=4, start=str(start), choices=[[3] * 6, [1] * 6, [0] * 6], examples=32)
     conv, skips, none = run_job("score_paths", task)["scores"]
-    assert conv > 0.2 and skips is not None and none <= 0.2
+    assert skips > 0.3
+    assert none == pytest.approx(0.1)  # constant logits, and every class has its tenth
     assert job("score_paths")(task, After(1))["scores"] == [conv, None, None]
     with pytest.raises(InputError, match="none were given"):
         job("score_paths")(payload(choices=[[3] * 6]), After(9))

@@ -125,9 +125,11 @@ def test_candidates_have_no_scale_and_past_statistics_are_not_kept():
     """Scales would undo the gates; statistics of the past belong to another architecture."""
     model, _, _ = made()
     inside = [one for one in model.choices.modules() if isinstance(one, NORMS)]
-    assert inside and not any(p.requires_grad for one in inside for p in one.parameters())
+    assert inside
+    assert not any(p.requires_grad for one in inside for p in one.parameters())
     assert all(one.running_mean is None for one in model.norms())
-    assert isinstance(model.fixed["1"], nn.BatchNorm2d) and model.fixed["1"].weight.requires_grad
+    assert isinstance(model.fixed["1"], nn.BatchNorm2d)
+    assert model.fixed["1"].weight.requires_grad
 
 
 def test_spaces_with_more_to_choose_than_ops_have_none():

@@ -23,10 +23,11 @@ FOLDER = tempfile.TemporaryDirectory(prefix="llmnas-tiny-")
 
 @cache
 def tiny_data(shape=(3, 8, 8), examples=100, scale=1.0):
-    """Returns ten classes that differ in their mean, so that there is something to learn."""
+    """Returns ten classes that differ in the means of their channels, so that there is something to learn."""
     rng = np.random.default_rng(0)
     y = np.arange(examples) % 10
-    x = (rng.normal(size=(examples, *shape)) + y.reshape(-1, *[1] * len(shape))).astype(np.float32) * scale
+    means = 2 * rng.normal(size=(10, shape[0]))[y].reshape(examples, shape[0], *[1] * (len(shape) - 1))
+    x = (0.3 * rng.normal(size=(examples, *shape)) + means).astype(np.float32) * scale
     dataset = Dataset(name="tiny", x=x, y=y.astype(np.int64), class_names=tuple("abcdefghij"), natural=False)
     folder = Path(FOLDER.name) / f"{'x'.join(map(str, shape))}-{examples}-{scale}"
     return materialise(dataset, split(dataset, 0), folder)
