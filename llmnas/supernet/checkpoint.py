@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from llmnas.errors import InputError
@@ -64,8 +65,9 @@ def load(path: str, device: torch.device) -> dict[str, Any]:
 
     try:
         return cast(dict[str, Any], torch.load(path, map_location=device, weights_only=True))
-    except (OSError, RuntimeError, ValueError, EOFError) as fault:
-        raise InputError(f"{path}: not a checkpoint of a supernet: {fault}", "delete it to fit anew") from fault
+    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as fault:
+        raise InputError(f"{path}: not a checkpoint of a supernet: {str(fault).splitlines()[0]}",
+                         "delete it to fit anew") from fault
 
 
 def digest_of(path: Path) -> str:

@@ -14,7 +14,8 @@ from llmnas.errors import InputError
 from llmnas.records import Settings
 from llmnas.report.fits import agreement, history_rows, lines
 from llmnas.space import load_space
-from llmnas.store import read_events
+from llmnas.report.show import summary, summary_json
+from llmnas.store import fold, read_events
 from llmnas.strategies import Setup, load_strategy
 from llmnas.strategies.supernets import by_probability
 from llmnas.testing.strategy import StrategyContract, context
@@ -22,7 +23,7 @@ from tests.search.loop import InstantEvaluator, open_search, toy_settings
 from tests.supernet.tiny import Here, fit_here
 
 SHAPE = (1, 8, 8)
-DARTS = "darts:channels=2:epochs=1"
+DARTS = "darts:channels=2:epochs=1:guard=off"
 ONE_SHOT = "one_shot:channels=2:epochs=2:population=6:generations=2:examples=32:recalibration=1"
 
 
@@ -263,15 +264,36 @@ def llmnas(*args, ok=True):
     return done
 
 
-def test_a_run_with_a_supernet_in_processes(tmp_path):
-    """The whole command: fit in a child, the derived cell trained, the fit in `show` and in the report."""
-    llmnas("run", "--strategy", "darts:epochs=1:channels=2", "--space", "nb201", "--data", "digits", "--budget", "25s",
-           "--max-evals", "1", "--out", tmp_path / "run", "--progress", "quiet")
-    shown = json.loads(llmnas("show", tmp_path / "run", "--json").stdout)
+def until(kind, *args):
+    """Starts llmnas, and returns the process as soon as it has logged an event of a kind."""
+    process = subprocess.Popen([sys.executable, "-m", "llmnas", *map(str, args), "--json"], stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True)
+    for line in process.stdout:
+        if f'"kind":"{kind}"' in line.replace(" ", ""):
+            return process
+    raise AssertionError(f"ended with code {process.wait()} before any {kind}")
+
+
+def test_a_run_that_is_killed_after_its_fit_goes_on(tmp_path):
+    """In processes: fitted, killed, resumed: not fitted again, the derived cell is trained, the report has the fit."""
+    run = tmp_path / "run"
+    with until("fitted", "run", "--strategy", "darts:epochs=1:channels=2", "--space", "nb201", "--data", "digits",
+               "--budget", "5min", "--out", run) as process:
+        process.kill()
+        process.stdout.close()
+    with until("measured", "resume", run) as process:
+        (run / "STOP").touch()
+        process.stdout.read()
+    events = list(read_events(run / "events.jsonl"))
+    kinds = [event.body.kind for event in events]
+    assert kinds.count("fitted") == kinds.count("resumed") == 1
+    state = fold(events)
+    shown = summary_json(state)
     assert shown["fits"]["supernet"]["result"]["epochs"] == 1
     assert shown["spent"]["fit_s"] > 0
-    assert shown["answer"]["operator"] == "derived"
-    assert "Eigenvalue" in (tmp_path / "run" / "report.html").read_text()
+    assert "epoch" in summary(state)
+    assert state.trials[0].proposal.origin.operator == "derived"
+    assert "Eigenvalue" in (run / "report.html").read_text()
 
 
 def test_bench_gradient_gives_the_rank(tmp_path):
