@@ -51,9 +51,7 @@ class Instant:
 
 
 class InstantEvaluator:
-    """Counts are real, scores come from the key, time passes on the fake clock; nothing can be fitted."""
-
-    fit = None
+    """Counts are real, scores come from the key, time passes on the fake clock."""
 
     def __init__(self, space, tick=None, fail=True):
         self.space, self.tick, self.fail = space, tick or (lambda s: None), fail

@@ -13,8 +13,8 @@ from llmnas.bench.tabular import Benchmark
 from llmnas.errors import InputError
 from llmnas.records import Settings
 from llmnas.report.fits import agreement, history_rows, lines
-from llmnas.space import load_space
 from llmnas.report.show import summary, summary_json
+from llmnas.space import load_space
 from llmnas.store import fold, read_events
 from llmnas.strategies import Setup, load_strategy
 from llmnas.strategies.supernets import by_probability
