@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import torch
 
 EVERY_S: Final = 5.0
-"""Seconds between checkpoints: what a kill costs at most."""
+"""Seconds between checkpoints, and an epoch at least: what a kill costs."""
+RESERVE_S: Final = 1.5
+"""Seconds before its deadline in which a job begins no further step: it has a result to write."""
 
 
 class Saves:

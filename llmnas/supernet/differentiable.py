@@ -15,7 +15,7 @@ from torch.nn import functional
 from llmnas.network import Network
 from llmnas.supernet import guard
 from llmnas.supernet.bilevel import Loss, Weights, curvature, first_order, second_order
-from llmnas.supernet.checkpoint import Saves, load
+from llmnas.supernet.checkpoint import RESERVE_S, Saves, load
 from llmnas.supernet.gates import Gates, Sampler, binary_gates, kept_mass
 from llmnas.supernet.halves import halves
 from llmnas.supernet.module import Active, Supernet, placed
@@ -49,7 +49,7 @@ class Epoch:
         entropy: Mean entropy of the ops' distributions, 1 at the start.
         path: The derived architecture.
         skips: How many of its slots are skips.
-        eigenvalue: Largest eigenvalue of the Hessian of the validation loss in α; None without a guard.
+        eigenvalue: Largest eigenvalue of the Hessian of the validation loss in α; None without a guard or the time.
         seconds: Wall seconds of the epoch.
         alpha: α.
     """
@@ -149,7 +149,7 @@ class Differentiable:
         total = 0.0
         self.model.train()
         for step in range(self.per_epoch):
-            if stop.expired():
+            if stop.expired() or stop.left() < RESERVE_S:
                 return False
             progress = (epoch * self.per_epoch + step) / (task.epochs * self.per_epoch)
             train, validation = (half.augmented(order.next(), self.recipe, order.generator) for half, order in
@@ -159,7 +159,7 @@ class Differentiable:
             watch.saw(loss, epoch * self.per_epoch + step)
             total += float(loss)
         watch.look((epoch + 1) * self.per_epoch)
-        self._record(total / self.per_epoch, started)
+        self._record(total / self.per_epoch, started, stop)
         return True
 
     def _step_weights(self, batch: tuple[Tensor, Tensor], progress: float, sampler: Sampler) -> Tensor:
@@ -238,11 +238,13 @@ class Differentiable:
 
     # -- what is known after an epoch
 
-    def _record(self, loss: float, started: float) -> None:
+    def _record(self, loss: float, started: float, stop: Stop) -> None:
         alpha = self.alpha.detach()
         path = self.gates.derived(alpha)
         skips = sum(place == skip for place, skip in zip(path, self.model.skips, strict=True))
-        eigenvalue = None if self.task.guard == "off" else self._eigenvalue()
+        # the Hessian costs about half of a small epoch: near the deadline the epoch counts for more than its eigenvalue
+        looks = self.task.guard != "off" and stop.left() > RESERVE_S + time.monotonic() - started
+        eigenvalue = self._eigenvalue() if looks else None
         seconds = time.monotonic() - started
         self.spent_s += seconds
         self.history.append(Epoch(len(self.history) + 1, loss, float(self.gates.entropy(alpha)), path, skips,

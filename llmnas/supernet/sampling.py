@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from llmnas.network import Network
-from llmnas.supernet.checkpoint import Saves, load
+from llmnas.supernet.checkpoint import RESERVE_S, Saves, load
 from llmnas.supernet.halves import halves
 from llmnas.supernet.module import Active, Supernet, placed
 from llmnas.supernet.payload import PathsPayload
@@ -93,7 +93,7 @@ class OneShot:
         total = 0.0
         self.model.train()
         for step in range(self.per_epoch):
-            if stop.expired():
+            if stop.expired() or stop.left() < RESERVE_S:
                 return False
             number = epoch * self.per_epoch + step
             for group in self.optimiser.param_groups:

@@ -24,7 +24,7 @@ class After:
         return self.looks < 0
 
     def left(self):
-        return 0.0 if self.looks <= 0 else 1e9
+        return 0.0 if self.looks < 0 else 1e9
 
 
 def without_times(found):
