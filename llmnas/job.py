@@ -411,7 +411,8 @@ class _MainJob:
 
     def _search(self, evaluator: Rungs) -> Stopped:
         setup = Setup(space=self.space, settings=self.settings, shape=self.data.shape, classes=self.data.classes,
-                      targets=self.keys, max_macs=self._max_macs(), keeps=evaluator.keeps, task=self._task(),
+                      targets=self.keys, max_macs=self._max_macs(), keeps=evaluator.keeps,
+                      milliseconds=evaluator.milliseconds, task=self._task(),
                       model=self.model, prompts=self._prompts())
         strategy = load_strategy(self.settings.strategy)(setup)
         return Search(self.journal, self.space, self.data.shape, self.data.classes, strategy, evaluator,

@@ -17,8 +17,10 @@ Exponent = Annotated[float, Field(le=0, ge=-10)]
 Status = Literal["invalid", "duplicate", "screened", "pending", "trained", "failed", "timeout"]
 Rung = Literal["short", "full", "final"]
 Source = Literal["measured", "calibrated", "analytic", "table"]
+SUPERNET: Final = "supernet"
+"""Name of the score that an architecture has with the shared weights of a supernet."""
 StopReason = Literal["budget", "max_evals", "max_usd", "max_tokens", "patience", "space_exhausted", "stalled",
-                     "target_reached", "llm_failed", "stop_file", "interrupted"]
+                     "target_reached", "llm_failed", "fit_failed", "stop_file", "interrupted"]
 PERSON_ENDED: Final = ("interrupted", "stop_file")
 """Reasons by which a person ended a search: nothing was finally trained or tested, and `llmnas resume` goes on."""
 
@@ -54,6 +56,8 @@ class Proposal(Frozen):
         issues: Why it cannot be used; empty when it can.
         origin: Who made it.
         rationale: The proposer's reason, if it gave one.
+        scores: What the proposer itself scored it with, by name: `SUPERNET`. Never a trained score, and no part of the
+            order in which proposals are trained.
     """
 
     raw: Any = None
@@ -61,6 +65,7 @@ class Proposal(Frozen):
     issues: tuple[Issue, ...] = ()
     origin: Origin
     rationale: str = ""
+    scores: dict[str, float] = Field(default_factory=dict)
 
 
 class Counts(Frozen):
@@ -497,6 +502,29 @@ class Checkpointed(Frozen):
     digest: str
 
 
+class Fitted(Frozen):
+    """A strategy has learnt something by training of its own: one piece of its fit is done, or failed.
+
+    Attributes:
+        what: Name of the piece, unique in the run.
+        job: The kind of job that did it.
+        nominal_s: Its declared cost on the nominal clock.
+        seconds: Wall seconds of its process.
+        result: What came of it, small enough for the log; large state is a file (`Checkpointed`).
+        failed: Kind of failure (``diverged``, ``out_of_memory``, ``timeout`` …); None when it did not fail.
+        note: Why it failed.
+    """
+
+    kind: Literal["fitted"] = "fitted"
+    what: str
+    job: str
+    nominal_s: float
+    seconds: float
+    result: dict[str, Any] = Field(default_factory=dict)
+    failed: str | None = None
+    note: str = ""
+
+
 class Warned(Frozen):
     """Something a person should know; shown once on the console and in the report."""
 
@@ -540,8 +568,8 @@ class Finished(Frozen):
 
 
 Body = Annotated[
-    RunStarted | Resumed | Asked | Called | Told | Pooled | Measured | Reflected | Checkpointed | Warned | Selected
-    | Stopped | Finished, Field(discriminator="kind")]
+    RunStarted | Resumed | Asked | Called | Told | Pooled | Measured | Reflected | Checkpointed | Fitted | Warned
+    | Selected | Stopped | Finished, Field(discriminator="kind")]
 
 
 class Event(Frozen):

@@ -18,6 +18,7 @@ import numpy as np
 from llmnas.budget import Clock
 from llmnas.errors import ModelError
 from llmnas.evaluate.base import Evaluator, Running, Screened
+from llmnas.fitting import LIMIT, SHARE, FitEnded, Fitter
 from llmnas.front import front
 from llmnas.graph import ArchGraph
 from llmnas.records import (
@@ -39,7 +40,7 @@ from llmnas.records import (
 )
 from llmnas.space import Space
 from llmnas.store import MemoryStore, RunState, RunStore
-from llmnas.strategies.base import Context, Strategy
+from llmnas.strategies.base import Context, FitFailed, Fits, Strategy
 
 STALL: Final = 200
 """Proposals in a row that bring nothing new after which the search ends: no loop may run for ever on duplicates."""
@@ -127,6 +128,7 @@ class Search:
         self.running: list[Running] = []
         self._dry = False
         self._failed: ModelError | None = None
+        self._unfit: FitFailed | None = None
         directory = journal.store.directory
         self._stop_file = None if directory is None else directory / "STOP"
         self.identity = identity
@@ -158,6 +160,7 @@ class Search:
         """Searches until something ends it; returns the true reason, which is on disk by then."""
         self.strategy.tell([self.state.trial(n) for n in self.state.told])
         try:
+            self._fit()
             while (reason := self._over()) is None:
                 self._turn()
         finally:
@@ -189,6 +192,8 @@ class Search:
             return "budget", f"the search's share of the budget is used: {self.end:.0f} s"
         if self._failed is not None:
             return "llm_failed", str(self._failed)
+        if self._unfit is not None:
+            return "fit_failed", f"the strategy could not learn, so it proposes nothing: {self._unfit}"
         if state.pending or self.running:
             return None
         if limit := self._limit():
@@ -225,6 +230,22 @@ class Search:
     def _spent_up(self) -> bool:
         """Returns whether no further proposals may be asked for, though trainings are still under way."""
         return self._limit() is not None or self._dry
+
+    # -- fitting
+
+    def _fit(self) -> None:
+        """Lets a strategy that learns by training do so; what an earlier process has paid for is not done again."""
+        if not isinstance(self.strategy, Fits) or self._over() is not None:
+            return
+        now = self.journal.clock.t()
+        fitter = Fitter(self.journal, self.evaluator, SHARE * self.plan.search_s, now + LIMIT * (self.end - now),
+                        lambda: self._over() is not None)
+        try:
+            self.strategy.fit(fitter.channel())
+        except FitFailed as error:
+            self._unfit = error
+        except FitEnded:
+            return  # time or the person ended it; the loop sees the same
 
     # -- asking
 
@@ -346,7 +367,7 @@ class Search:
         places = [i for i, trial in enumerate(trials) if trial.status == "screened"]
         screened = self._screened([trials[i] for i in places], limit_s)
         for i, one in zip(places, screened, strict=True):
-            trials[i] = trials[i].model_copy(update=dict(one))
+            trials[i] = trials[i].model_copy(update={**dict(one), "scores": {**trials[i].scores, **one.scores}})
         ordered = self.evaluator.order(screened, self.state.trained())
         promoted = self._promoted(trials, [places[i] for i in ordered.places], most)
         seconds = self.journal.clock.t() - started
@@ -374,7 +395,7 @@ class Search:
         key, name = graph.key(), self.identity(graph)
         if name is not None and (earlier := self._first.setdefault(name, n)) != n:
             return Trial(n=n, proposal=proposal, status="duplicate", key=key, duplicate_of=earlier)
-        return Trial(n=n, proposal=proposal, status="screened", key=key)
+        return Trial(n=n, proposal=proposal, status="screened", key=key, scores=proposal.scores)
 
     def _screened(self, trials: Sequence[Trial], limit_s: float | None) -> list[Screened]:
         graphs: list[ArchGraph] = [trial.proposal.graph for trial in trials if trial.proposal.graph is not None]

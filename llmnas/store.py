@@ -32,6 +32,7 @@ from llmnas.records import (
     Checkpointed,
     Event,
     Finished,
+    Fitted,
     Measured,
     Plan,
     Pooled,
@@ -48,7 +49,8 @@ from llmnas.records import (
     Warned,
 )
 
-PAID: Final = (RunStarted, Called, Measured, Selected, Stopped, Finished)  # on the disk itself before anything else
+PAID: Final = (RunStarted, Called, Fitted, Measured, Selected, Stopped, Finished)
+"""On the disk itself before anything else."""
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Spent:
         trainings: Trainings finished, failed ones included.
         train_s: Seconds of training.
         screen_s: Seconds of counting, proxies and latency.
+        fit_s: Seconds of trainings by which strategies learnt (supernets); not in `train_s`.
         calls: Model calls, failed ones included.
         usage: Sum over all calls.
     """
@@ -76,6 +79,7 @@ class Spent:
     trainings: int = 0
     train_s: float = 0.0
     screen_s: float = 0.0
+    fit_s: float = 0.0
     calls: int = 0
     usage: Usage = field(default_factory=lambda: Usage(input_tokens=0, cached_tokens=0, output_tokens=0,
                                                        reasoning_tokens=0, usd=0.0))
@@ -110,6 +114,7 @@ class RunState:
         stopped: The stop reason, once known.
         finished: Where the artefacts are, once written.
         checkpoints: Files of learnt state by name.
+        fits: What strategies learnt by trainings of their own, by name, in order.
         invalid: How often each issue code occurred.
         spent: Everything charged.
         since_best: Evaluations since the best score last rose.
@@ -137,6 +142,7 @@ class RunState:
     stopped: Stopped | None = None
     finished: Finished | None = None
     checkpoints: dict[str, Checkpointed] = field(default_factory=dict)
+    fits: dict[str, Fitted] = field(default_factory=dict)
     invalid: Counter[str] = field(default_factory=Counter)
     spent: Spent = field(default_factory=Spent)
     best: Trial | None = None
@@ -220,6 +226,9 @@ class RunState:
                 self.reflections.append(body)
             case Checkpointed() as body:
                 self.checkpoints[body.what] = body
+            case Fitted() as body:
+                self.fits[body.what] = body
+                self.spent.fit_s += body.seconds
             case Warned() as body:
                 self.warnings.append(body.message)
             case Selected() as body:

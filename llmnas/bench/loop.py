@@ -16,7 +16,9 @@ import numpy as np
 
 from llmnas.bench.process import Say
 from llmnas.budget import Clock, rates_for
+from llmnas.errors import InputError
 from llmnas.evaluate import Ordered, Screened
+from llmnas.executors import Handle
 from llmnas.graph import ArchGraph
 from llmnas.records import Counts, Event, Measured, Plan, Rung, RunStarted, Settings, Trained, Trial
 from llmnas.search import Journal, Search
@@ -69,6 +71,10 @@ class NullEvaluator:
     def start(self, trial: Trial, rung: Rung, limit_s: float, nominal_s: float | None = None) -> _Instant:
         """Returns a training that is over."""
         return _Instant(trial, rung)
+
+    def fit(self, job: str, payload: dict[str, Any], name: str, limit_s: float, start: str | None = None) -> Handle:
+        """Refuses: there are no data."""
+        raise InputError("the loop without evaluation has no data to train on", "choose another strategy")
 
     def settle(self, trial: Trial, limit_s: float, targets: Sequence[str]) -> list[Measured]:
         """Returns nothing: there are no latencies."""

@@ -15,7 +15,9 @@ from weakref import WeakKeyDictionary
 from llmnas.bench.answering import kept_calls, opened, task_of
 from llmnas.bench.tabular import Benchmark
 from llmnas.budget import Clock, rates_for
+from llmnas.errors import InputError
 from llmnas.evaluate import Ordered, Screened
+from llmnas.executors import Handle
 from llmnas.front import violations
 from llmnas.graph import ArchGraph
 from llmnas.proxies import default_weights, labelled_pool, ranking, weights
@@ -216,6 +218,11 @@ class TableEvaluator:
         self.outcome.waited_s.append(self.outcome.usage.seconds)
         self.outcome.predicted += not self.bench.listed(name)
         return LookedUp(trial.n, rung, self.bench.validation(name))
+
+    def fit(self, job: str, payload: dict[str, Any], name: str, limit_s: float, start: str | None = None) -> Handle:
+        """Refuses: a table has no examples to train on."""
+        raise InputError(f"strategy {self.settings.strategy} learns by training, and a table has no data to train on",
+                         "use `llmnas bench gradient --data DATA`, which looks up the rank of what it finds")
 
     def settle(self, trial: Trial, limit_s: float, targets: Sequence[str]) -> list[Measured]:
         """Returns nothing: a published latency was measured already."""

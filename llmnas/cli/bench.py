@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmnas.cli import bench_build, bench_search, bench_tables
+from llmnas.cli import bench_build, bench_gradient, bench_search, bench_tables
 from llmnas.cli.bench_answer import answer, say
 from llmnas.cli.look import AsJson
 from llmnas.errors import InputError
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Measure llmnas itself on this machine. Exit code 1: a promise is not kept.",
                         no_args_is_help=True)
     for command in (loop, fuzz, resume, budget, hand, *bench_tables.COMMANDS, *bench_search.COMMANDS,
-                    *bench_build.COMMANDS):
+                    *bench_build.COMMANDS, *bench_gradient.COMMANDS):
         group.command(command.__name__.rstrip("_"))(command)
     app.add_typer(group, name="bench")
 

@@ -63,9 +63,9 @@ def search(
 
     if max_latency_quantile is not None and device is None:
         raise InputError("--max-latency-quantile needs a device", "give --device COLUMN")
-    places = _places(data_dir, bench, dataset, _names(device, "--device") if device else [None])
+    places = _places(data_dir, bench, dataset, names(device, "--device") if device else [None])
     terms = Terms("", evals, charge, screen, batch, not no_prior, None, llm, prompt)
-    result = bench_search(places, _names(strategy, "--strategy"), terms, seeds, max_latency_quantile, workers, trace,
+    result = bench_search(places, names(strategy, "--strategy"), terms, seeds, max_latency_quantile, workers, trace,
                           say)
     answer("search", result, as_json, _search_lines)
 
@@ -92,9 +92,9 @@ def pareto(
     from llmnas.bench.fronts import bench_pareto
     from llmnas.bench.meter import Terms
 
-    places = _places(data_dir, bench, dataset, _names(device, "--device"))
+    places = _places(data_dir, bench, dataset, names(device, "--device"))
     terms = Terms("", evals, charge, screen, batch, not no_prior, None, llm, prompt)
-    answer("pareto", bench_pareto(places, _names(strategy, "--strategy"), terms, seeds, workers, trace, say), as_json,
+    answer("pareto", bench_pareto(places, names(strategy, "--strategy"), terms, seeds, workers, trace, say), as_json,
            _pareto_lines)
 
 
@@ -125,11 +125,16 @@ def _places(data_dir: Path | None, bench: str, dataset: str | None, columns: Seq
         raise InputError(f"bench {bench} needs a folder with its table",
                          "give --data-dir or set LLMNAS_DATA; conv1d comes with llmnas")
     folder = data_dir or Path()
-    named = _names(dataset, "--dataset") if dataset is not None else [first_dataset(bench, folder)]
+    named = names(dataset, "--dataset") if dataset is not None else [first_dataset(bench, folder)]
     return [Place(folder, bench, one, column) for one in named for column in columns]
 
 
-def _names(text: str, option: str) -> list[str]:
+def names(text: str, option: str) -> list[str]:
+    """Returns the names in a list by comma, each once.
+
+    Raises:
+        InputError: There is none.
+    """
     found = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not found:
         raise InputError(f"{option}: expected names by comma, got {text!r}", f"example: {option} a,b")

@@ -17,7 +17,7 @@ from llmnas.errors import InputError
 _STARTED = time.monotonic()  # as near to the start of the process as can be: the budget counts from here
 
 STRATEGY_HELP = ("agent, random, local_search, evolution, proxy_warm, nsga2, reinforce, bayesian, bayesian_front, "
-                 "prior, or module:Class.")
+                 "darts, one_shot, prior, or module:Class.")
 
 Json = Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")]
 Progress = Annotated[str, typer.Option(help="auto, live, plain or quiet.")]

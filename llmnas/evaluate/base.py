@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
+from llmnas.executors.base import Handle
 from llmnas.graph import ArchGraph, Frozen
 from llmnas.records import Counts, Energy, Latency, Measured, Rung, Trial
 
@@ -86,6 +87,20 @@ class Evaluator(Protocol):
             rung: How.
             limit_s: Wall seconds.
             nominal_s: Nominal seconds of the full rung for this trial; None where the rung decides.
+        """
+
+    def fit(self, job: str, payload: dict[str, Any], name: str, limit_s: float, start: str | None = None) -> Handle:
+        """Starts a training by which a strategy learns, on the training part of the run's data.
+
+        Args:
+            job: Kind of job.
+            payload: What the strategy says; data, seed, device and threads are added.
+            name: Of its checkpoints.
+            limit_s: Wall seconds.
+            start: A checkpoint to go on from or to use, relative to the run; None for none.
+
+        Raises:
+            InputError: There are no data to train on.
         """
 
     def settle(self, trial: Trial, limit_s: float, targets: Sequence[str]) -> list[Measured]:

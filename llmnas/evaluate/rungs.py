@@ -23,6 +23,8 @@ from llmnas.space import Space
 TIMING_S: Final = 0.3
 """Wall seconds for timing one screened network on one target; finalists are timed longer."""
 FINALIST_TIMING_S: Final = 1.5
+FITS: Final = "fits"
+"""Folder of checkpoints below the run directory."""
 KILL_S: Final = 1.5  # between the cooperative stop and the kill
 
 
@@ -95,6 +97,14 @@ class Rungs:
     def keeps(self, graph: ArchGraph) -> bool:
         """Returns whether a legal graph breaks no constraint as far as size and predicted latency tell."""
         return not self._counted(graph, self.network(graph)).violates
+
+    def milliseconds(self, graph: ArchGraph) -> float | None:
+        """Returns the predicted latency of a graph on the first target; None without a target."""
+        if not self.targets:
+            return None
+        target = self.targets[0]
+        predictor = self.predictors.get(target.key) or Predictor(target)
+        return predictor.predict(self.network(graph), predictor.genes(self.space.choices(graph))).ms
 
     # -- screening
 
@@ -235,6 +245,13 @@ class Rungs:
         handle = self.executor.submit(Job(kind="train", payload=payload, threads=self.threads,
                                           deadline_s=max(0.5, limit_s)))
         return Training(trial.n, rung, handle, self.root)
+
+    def fit(self, job: str, payload: dict[str, Any], name: str, limit_s: float, start: str | None = None) -> Handle:
+        """Starts a training by which a strategy learns; see `Evaluator.fit`."""
+        task = {**payload, "data": self.data.model_dump(mode="json"), "seed": self.settings.seed,
+                "device": self.settings.device, "threads": self.threads, "saves": str(self.root / FITS / name),
+                "start": None if start is None else str(self.root / start)}
+        return self.executor.submit(Job(kind=job, payload=task, threads=self.threads, deadline_s=max(0.5, limit_s)))
 
     def _final(self, trial: Trial, limit_s: float) -> dict[str, Any]:
         weights = self.root / "weights" / f"{trial.n}.safetensors"

@@ -24,6 +24,9 @@ KINDS: Final[dict[str, str]] = {
     "meter": "llmnas.latency.metering:meter_job",
     "calibrate": "llmnas.latency.calibrate:calibrate_job",
     "score": "llmnas.proxies.job:score_job",
+    "darts": "llmnas.supernet.differentiable:darts_job",
+    "paths": "llmnas.supernet.sampling:paths_job",
+    "score_paths": "llmnas.supernet.scoring:score_job",
     "export": "llmnas.export.job:export_job",
 }
 """Names of jobs → ``module:function``. May be extended; a job may also name ``module:function`` itself."""

@@ -260,6 +260,7 @@ def spent_rows(state: RunState) -> list[Row]:
         ("evaluations", say.whole(spent.evaluations), "distinct architectures sent to training"),
         ("trainings", say.whole(spent.trainings), "finished, failed ones included"),
         ("train time", say.duration(spent.train_s), "sum over all trainings"),
+        *([("fitting time", say.duration(spent.fit_s), "training of supernets")] if state.fits else []),
         ("screening time", say.duration(spent.screen_s), "counting, proxies, latency"),
         ("model calls", say.whole(spent.calls), f"{failed} failed" if failed else "none failed" if spent.calls else ""),
         ("tokens", say.whole(spent.tokens), _tokens(state)),

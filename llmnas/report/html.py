@@ -15,7 +15,7 @@ from llmnas.errors import LlmnasError
 from llmnas.front import costs, latency_limits, weight_text
 from llmnas.network import Network
 from llmnas.records import Event, Measured, Trial
-from llmnas.report import draw, facts, plots, signals, targets
+from llmnas.report import draw, facts, fits, plots, signals, targets
 from llmnas.report import format as say
 from llmnas.store import RunState, read_events
 
@@ -69,7 +69,8 @@ def context(state: RunState, network: Network | None, events: Iterable[Event] | 
         "plots": _plots(state, trial, events), "answer": _answer(trial, network), "metric": facts.metric(state),
         "aim": _aim(state), "keys": facts.targets(state) or ("the target",),
         "top": [_row(state, one) for one in facts.top(state)], **_targets(state),
-        "lineage": _lineage(state, trial), "operators": _operators(state), "spent": facts.spent_rows(state),
+        "lineage": _lineage(state, trial), "operators": _operators(state), "fits": fits.history_rows(state),
+        "fit_notes": list(fits.lines(state)), "spent": facts.spent_rows(state),
         "invalid": [(code, say.whole(n), say.percent(n / max(1, state.spent.invalid)))
                     for code, n in state.invalid.most_common()],
         "rules": [(say.clean(rule.text, 500), _numbers(rule.supports), _numbers(rule.contradicts), rule.step)

@@ -8,6 +8,7 @@ from llmnas.records import (
     Checkpointed,
     Event,
     Finished,
+    Fitted,
     Measured,
     Pooled,
     Reflected,
@@ -49,6 +50,9 @@ def words(event: Event, state: RunState) -> str:  # noqa: PLR0912  # one case fo
             return f"step {body.step}: the model keeps {say.plural(len(body.rules), 'rule')}"
         case Checkpointed() as body:
             return f"saved {body.what} as {body.file}"
+        case Fitted() as body:
+            return f"{body.what} " + (f"failed ({body.failed}): {body.note}" if body.failed else "is fitted") + (
+                f", took {say.duration(body.seconds)}")
         case Warned() as body:
             return f"warning: {body.message}"
         case Selected() as body:

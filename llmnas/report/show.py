@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from llmnas.records import Trial
-from llmnas.report import draw, facts
+from llmnas.report import draw, facts, fits
 from llmnas.report import format as say
 from llmnas.store import RunState
 
@@ -18,8 +18,8 @@ _OTHER_FRONT: Final = 6
 
 def summary(state: RunState) -> str:
     """Returns the verdict, the front, what was spent and what to do next, as plain text."""
-    parts = [*mock_notice(state), "\n".join(facts.verdict(state)), _choices(state), _fronts(state), _spent(state),
-             _warnings(state), _next(state)]
+    parts = [*mock_notice(state), "\n".join(facts.verdict(state)), _choices(state), _fronts(state), _fits(state),
+             _spent(state), _warnings(state), _next(state)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -53,6 +53,13 @@ def _front(state: RunState, on: str | None, chosen: Trial | None, most: int) -> 
     mark = "the answer" if on == facts.target(state) else f"the best on {on}"
     head = f"Front (search score{f', latency on {on}' if on else ''}{more}; * is {mark})"
     return head + "\n" + table(rows, right=(0, 1, 2, 3, 4) if aimed else (0, 1, 2, 3))
+
+
+def _fits(state: RunState) -> str:
+    """Returns what a strategy learnt by trainings of its own, epoch by epoch."""
+    rows = fits.history_rows(state)
+    parts = ["Learnt before the first proposal\n" + table(rows, right=tuple(range(1, len(rows[0]))))] if rows else []
+    return "\n".join([*parts, *fits.lines(state)])
 
 
 def _choices(state: RunState) -> str:
@@ -113,8 +120,10 @@ def summary_json(state: RunState) -> dict[str, Any]:
         "choices": {key: trial.n for key, trial in facts.choices(state).items()}, "trials": len(state.trials),
         "spent": {"proposals": spent.proposals, "invalid": spent.invalid, "duplicate": spent.duplicate,
                   "repaired": spent.repaired, "evaluations": spent.evaluations, "trainings": spent.trainings,
-                  "train_s": spent.train_s, "screen_s": spent.screen_s, "calls": spent.calls, "tokens": spent.tokens,
+                  "train_s": spent.train_s, "fit_s": spent.fit_s, "screen_s": spent.screen_s, "calls": spent.calls,
+                  "tokens": spent.tokens,
                   "usage": spent.usage.model_dump(), "usd": spent.usage.usd},
+        **fits.as_json(state),
         "invalid": dict(state.invalid), "rules": [rule.model_dump(mode="json") for rule in state.rules],
         "warnings": list(state.warnings), "files": dict(state.finished.files) if state.finished else {},
         "settings": state.settings.model_dump(mode="json"),

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from llmnas.proxies import PROXIES, SIZES, default_weights, labelled_pool
 from llmnas.proxies.combine import Directions, Pool
 from llmnas.proxies.validity import Validity, combined, judge, validate
+from llmnas.records import SUPERNET
 from llmnas.report import facts
 from llmnas.report import format as say
 from llmnas.report.show import mock_notice, table
@@ -54,7 +55,7 @@ def signals(state: RunState) -> Signals:
     trials = [trial for trial in state.trained() if say.finite(trial.score)]
     pool, labels = labelled_pool(trials)
     names = [*SIZES, *sorted({name for member in pool for name in member} - set(SIZES))][:_MOST]
-    unknown = tuple(name for name in names if name not in PROXIES)
+    unknown = tuple(name for name in names if name not in PROXIES and name != SUPERNET)
     directions: dict[str, Literal[1, -1]] = {name: _direction(name) for name in names}
     default = _default(state)
     used = [state.weights.get(trial.n, default) for trial in trials]

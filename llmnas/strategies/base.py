@@ -5,19 +5,20 @@ A strategy owns no clock, no disk, no sockets and no random generator; the loop 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 import numpy as np
+from pydantic import ValidationError
 
 from llmnas.errors import InputError, nearest
 from llmnas.front import merit
-from llmnas.graph import ArchGraph
+from llmnas.graph import ArchGraph, Frozen
 from llmnas.network import Shape
-from llmnas.records import Body, Called, Candidate, Origin, Proposal, Settings, Trial
+from llmnas.records import Body, Called, Candidate, Origin, Proposal, Rates, Settings, Trial
 from llmnas.space import Space
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ STRATEGIES: Final[dict[str, str]] = {
     "reinforce": "llmnas.strategies.reinforce:Reinforce",
     "bayesian": "llmnas.strategies.bayesian:Bayesian",
     "bayesian_front": "llmnas.strategies.bayesian:BayesianFront",
+    "darts": "llmnas.strategies.darts:Darts",
+    "one_shot": "llmnas.strategies.one_shot:OneShot",
     "prior": "llmnas.strategies.prior:Prior",
     "none": "llmnas.strategies.nothing:Nothing",
 }
@@ -51,6 +54,8 @@ GLOSSES: Final[dict[str, str]] = {
     "reinforce": "policy gradient on independent decisions; spaces with fixed wiring",
     "bayesian": "Gaussian process and expected improvement within the constraints",
     "bayesian_front": "the same for a front of score and cost (ParEGO)",
+    "darts": "gradient descent on a supernet's architecture; spaces where only ops are chosen",
+    "one_shot": "evolution by the shared weights of a supernet; likewise",
     "prior": "known-good designs, no search",
     "none": "only your own architectures are measured",
 }
@@ -72,6 +77,7 @@ class Setup:
         targets: Keys of the targets, the first one being judged by.
         max_macs: About the most MACs that can be trained in the time; None when there is no such limit.
         keeps: Whether a legal graph breaks no constraint as far as can be told without running it.
+        milliseconds: Predicted latency of a graph on the target that is judged by; None when nothing predicts it.
         task: Facts about the data for prompts.
         model: The language model, for strategies that use one.
         prompts: The prompt set, likewise.
@@ -84,6 +90,7 @@ class Setup:
     targets: tuple[str, ...] = ()
     max_macs: int | None = None
     keeps: Callable[[ArchGraph], bool] = lambda graph: True
+    milliseconds: Callable[[ArchGraph], float | None] = lambda graph: None
     task: dict[str, Any] = field(default_factory=dict)
     model: Any = None
     prompts: Any = None
@@ -134,6 +141,61 @@ class Context:
         return {trial.key for trial in self.trials if trial.status == "pending" and trial.key is not None}
 
 
+class FitFailed(Exception):
+    """A piece of a fit has no result; the strategy leaves it to the loop, which asks it for nothing.
+
+    Attributes:
+        kind: ``diverged``, ``out_of_memory``, ``timeout``, ``too_slow`` …
+    """
+
+    def __init__(self, what: str, kind: str, note: str) -> None:
+        super().__init__(f"{what}: {note or kind}")
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit may use: the channel of strategies that learn by training, before they are asked.
+
+    Attributes:
+        seconds: Nominal seconds that all trainings of the fit may take together.
+        deadline: Latest moment for the end of the fit, on `time.monotonic`.
+        examples: Examples of the training part.
+        rates: Nominal cost of training on this device.
+        rng: Chance, the same in a resumed run.
+        run: Carries out one piece of the fit (a job) and returns its result. It is charged, and on disk before it is
+            returned; what a killed run has paid for comes from the log. Raises `FitFailed`, which is not to be caught.
+        warn: Tells the person something, once.
+    """
+
+    seconds: float
+    deadline: float
+    examples: int
+    rates: Rates
+    rng: Rng
+    run: RunFit
+    warn: Callable[[str], None]
+
+
+class RunFit(Protocol):
+    """Carries out one piece of a fit."""
+
+    def __call__(self, what: str, job: str, payload: dict[str, Any], nominal_s: float,
+                 weights: str | None = None) -> dict[str, Any]:
+        """Returns the result.
+
+        Args:
+            what: Name of the piece, unique in the fit; its checkpoints are named so.
+            job: Kind of job.
+            payload: What it is told, besides the data.
+            nominal_s: What it costs on the nominal clock.
+            weights: Name of the piece whose last checkpoint it needs; None for a training that starts anew.
+
+        Raises:
+            FitFailed: There is no result.
+        """
+
+
 class Strategy(Protocol):
     """Proposes architectures.
 
@@ -155,21 +217,88 @@ class Strategy(Protocol):
         """Takes trials in: each once when it is screened out, invalid or a duplicate, or when its training ended."""
 
 
+@runtime_checkable
+class Fits(Protocol):
+    """A strategy that learns by training before it is asked (gradient strategies)."""
+
+    def fit(self, fit: Fit) -> None:
+        """Learns. Called once by every process of a run, before the first ask; equal results give equal proposals."""
+
+
 def load_strategy(name: str) -> Callable[[Setup], Strategy]:
     """Returns what makes the strategy named so; its attribute ``uses_model`` says whether it needs a language model.
 
+    Options may follow a name, ``darts:order=2:partial=4``. A strategy takes them by a class attribute ``Options``, a
+    frozen pydantic model, and as a second argument of that type.
+
     Raises:
-        InputError: There is none, or it cannot be loaded.
+        InputError: There is none, it cannot be loaded, or it has no such options.
     """
-    path = STRATEGIES.get(name) or _entry_points().get(name) or (name if ":" in name else None)
+    head, colon, tail = name.partition(":")
+    listed = STRATEGIES.get(head) or _entry_points().get(head)
+    path = listed or (name if colon else None)
     if path is None:
         raise InputError(f"unknown strategy {name!r}", nearest(name, [*STRATEGIES, *_entry_points()]))
     module, _, attribute = path.partition(":")
     try:
-        return cast(Callable[[Setup], Strategy], getattr(import_module(module), attribute))
+        made = cast(Callable[[Setup], Strategy], getattr(import_module(module), attribute))
     except (ImportError, AttributeError) as error:
         raise InputError(f"cannot load strategy {name!r} from {path!r}: {error}",
                          "give module:Class with an importable module") from error
+    return _With(made, read_options(head, made, tail)) if listed and colon else made
+
+
+@dataclass(frozen=True)
+class _With:
+    """Makes a strategy with options."""
+
+    made: Any
+    options: Frozen
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether it needs a language model."""
+        return bool(getattr(self.made, "uses_model", False))
+
+    def __call__(self, setup: Setup) -> Strategy:
+        """Returns the strategy."""
+        return cast(Strategy, self.made(setup, self.options))
+
+
+def read_options(name: str, made: Any, text: str) -> Frozen:
+    """Returns the options in ``order=2:partial=4``.
+
+    Raises:
+        InputError: The strategy takes none, has no such option, or the value does not fit; says which there are.
+    """
+    options: type[Frozen] | None = getattr(made, "Options", None)
+    if options is None:
+        raise InputError(f"strategy {name} takes no options, got {text!r}", f"write --strategy {name}")
+    known = list(options.model_fields)
+    pairs = [part.partition("=") for part in text.split(":")]
+    for option, equals, value in pairs:
+        if option not in known:
+            raise InputError(f"strategy {name} has no option {option!r}", nearest(option, known))
+        if not equals or not value:
+            raise InputError(f"strategy {name}: expected {option}=VALUE, got {option!r}", f"as in {name}:{option}=…")
+    try:
+        return options.model_validate({option: _value(value) for option, _, value in pairs})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        at = fault["loc"][0] if fault["loc"] else text
+        raise InputError(f"strategy {name}, option {at}: {fault['msg'].removeprefix('Value error, ')}, got "
+                         f"{fault['input'] if fault['loc'] else text!r}", "docs/strategies/ says what each means"
+                         ) from None
+
+
+def _value(text: str) -> str | int | float:
+    """Returns a number where the text is one."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _entry_points() -> dict[str, str]:
@@ -177,9 +306,9 @@ def _entry_points() -> dict[str, str]:
 
 
 def proposal(strategy: str, operator: str, step: int, graph: ArchGraph, parents: Sequence[ArchGraph] = (),
-             rationale: str = "") -> Proposal:
+             rationale: str = "", scores: Mapping[str, float] | None = None) -> Proposal:
     """Returns the proposal of a graph that code made."""
-    return Proposal(graph=graph, rationale=rationale, origin=Origin(
+    return Proposal(graph=graph, rationale=rationale, scores=dict(scores or {}), origin=Origin(
         strategy=strategy, operator=operator, step=step, parents=tuple(parent.key() for parent in parents)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
@@ -41,6 +42,13 @@ class Batches:
         for start in range(0, len(self), size):
             yield self._finished(self.x[start:start + size].float()), self.y[start:start + size]
 
+    def some(self, count: int, seed: int) -> Batches:
+        """Returns `count` random examples, or all if there are fewer."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:count].to(self.y.device)
+        part = copy.copy(self)
+        part.x, part.y = self.x[order], self.y[order]
+        return part
+
     def augmented(self, ids: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Returns examples `ids`, each moved and mirrored by itself: (B, C, …) and classes (B,)."""
         moved = [self._positions(axis, len(ids), recipe, generator) for axis in range(1, self.x.dim() - 1)]
@@ -75,7 +83,7 @@ class Batches:
 
     def _finished(self, values: Tensor) -> Tensor:
         """Returns (B, C, …) normalised, in the memory order convolutions are fast with."""
-        normal = values.sub_(self.mean).div_(self.std)
+        normal = values.sub(self.mean).div_(self.std)  # `values` may be the stored examples themselves
         return normal.permute(0, 3, 1, 2) if normal.dim() == 4 else normal.permute(0, 2, 1).contiguous()
 
     def _border_value(self) -> Tensor:

@@ -71,6 +71,19 @@ def test_plain_batches_are_normalised():
     assert np.allclose(found.numpy(), expected)
 
 
+def test_serving_leaves_the_examples_alone():
+    """Float examples are stored as they are served from: normalising them must not change what is stored."""
+    x = np.random.default_rng(0).normal(size=(6, 1, 7)).astype(np.float32)
+    data = ref((1, 7)).model_copy(update={"mean": (3.0,), "std": (2.0,)})
+    part = Batches(x, np.arange(6), data, CPU)
+    first, again = (torch.cat([batch for batch, _ in part.plain(4)]) for _ in range(2))
+    assert torch.equal(first, again)
+    part.augmented(torch.arange(6), recipe_for(data, 6), torch.Generator().manual_seed(0))
+    assert torch.equal(first, next(part.plain(6))[0])
+    assert sorted(part.some(3, 1).y.tolist()) != part.some(3, 2).y.tolist()
+    assert len(part.some(99, 1)) == 6
+
+
 def test_reflecting_crop_and_flip():
     """Each natural image becomes some crop of its mirrored-out self, half of them flipped, each its own way."""
     x = np.random.default_rng(0).integers(0, 256, (1, 3, 16, 16), dtype=np.uint8)
