@@ -35,6 +35,7 @@ STRATEGIES: Final[dict[str, str]] = {
     "reinforce": "llmnas.strategies.reinforce:Reinforce",
     "bayesian": "llmnas.strategies.bayesian:Bayesian",
     "bayesian_front": "llmnas.strategies.bayesian:BayesianFront",
+    "successive_halving": "llmnas.strategies.successive_halving:SuccessiveHalving",
     "prior": "llmnas.strategies.prior:Prior",
     "none": "llmnas.strategies.nothing:Nothing",
 }
@@ -51,6 +52,7 @@ GLOSSES: Final[dict[str, str]] = {
     "reinforce": "policy gradient on independent decisions; spaces with fixed wiring",
     "bayesian": "Gaussian process and expected improvement within the constraints",
     "bayesian_front": "the same for a front of score and cost (ParEGO)",
+    "successive_halving": "many brief trainings, the best third of them again for longer (ASHA)",
     "prior": "known-good designs, no search",
     "none": "only your own architectures are measured",
 }
@@ -75,6 +77,7 @@ class Setup:
         task: Facts about the data for prompts.
         model: The language model, for strategies that use one.
         prompts: The prompt set, likewise.
+        shares: Shares of a short training's epochs that can be asked for, rising to 1; None when any can.
     """
 
     space: Space
@@ -87,15 +90,22 @@ class Setup:
     task: dict[str, Any] = field(default_factory=dict)
     model: Any = None
     prompts: Any = None
+    shares: tuple[float, ...] | None = None
 
     @property
     def target(self) -> str | None:
         """Key of the target that is judged by."""
         return next(iter(self.targets), None)
 
-    def merit(self, trial: Trial) -> float | None:
-        """Returns what a strategy should maximise; higher is better, None when unknown (`llmnas.front.merit`)."""
-        return merit(trial, self.settings, self.target)
+    def merit(self, trial: Trial, share: float = 1.0) -> float | None:
+        """Returns what a strategy should maximise; higher is better, None when unknown (`llmnas.front.merit`).
+
+        Args:
+            trial: The trial.
+            share: Share of the short training that the score is taken after; merits of different shares do not compare.
+        """
+        score = trial.score_at(share)
+        return None if score is None else merit(trial, self.settings, self.target, score)
 
 
 @dataclass(frozen=True)
@@ -136,6 +146,10 @@ class Strategy(Protocol):
     `ask` must not change the strategy and may use no chance but its `rng`: a killed run asks the same step again and
     must get the same answer. State changes in `tell` alone, which is called with every trial in the order of the log.
 
+    A proposal may ask for a share of a short training (`Proposal.share`), and for a trained trial to be trained again
+    for a larger one (`Proposal.promotes`). What comes back stands in `Trial.partial`, and in `Trial.score` only when
+    the share was 1.
+
     Attributes:
         name: As `--strategy` takes it.
         waits: Whether an ask may wait for something (a language model); the loop then calls it on a thread.
@@ -148,7 +162,7 @@ class Strategy(Protocol):
         """Returns at most `n` proposals; fewer, or none, when there is nothing left to propose."""
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Takes trials in: each once when it is screened out, invalid or a duplicate, or when its training ended."""
+        """Takes trials in: each when it is screened out, invalid or a duplicate, or when a training of it ended."""
 
 
 def load_strategy(name: str) -> Callable[[Setup], Strategy]:
@@ -170,6 +184,12 @@ def load_strategy(name: str) -> Callable[[Setup], Strategy]:
 
 def _entry_points() -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group="llmnas.strategies")}
+
+
+def promotion(strategy: str, step: int, trial: Trial, share: float) -> Proposal:
+    """Returns the proposal to train a trained trial again, for a larger share of a short training."""
+    return Proposal(graph=trial.proposal.graph, share=share, promotes=trial.n, origin=Origin(
+        strategy=strategy, operator="promote", step=step))
 
 
 def proposal(strategy: str, operator: str, step: int, graph: ArchGraph, parents: Sequence[ArchGraph] = (),

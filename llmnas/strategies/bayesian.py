@@ -88,8 +88,8 @@ class Bayesian:
         self.scored: list[Scored] = []
         self.timed: dict[str, list[tuple[Point, float]]] = {
             key: [] for key in latency_limits(setup.settings, setup.targets)}
-        self._points: dict[str, Point] = {}  # derived from the space alone, as the next
-        self._near: dict[str, list[ArchGraph]] = {}
+        self._points: dict[ArchGraph, Point] = {}  # derived from the space alone, as the next; by graph, as graphs
+        self._near: dict[ArchGraph, list[ArchGraph]] = {}  # of one key differ in neighbours and encoding
 
     # -- learning
 
@@ -112,14 +112,14 @@ class Bayesian:
         return self.setup.merit(trial)
 
     def _point(self, graph: ArchGraph, counts: Counts | None = None) -> Point:
-        if graph.key() not in self._points:
+        if graph not in self._points:
             if len(self._points) >= KEPT:
                 self._points.clear()
             counts = counts or self.space.network(graph, self.setup.shape, self.setup.classes).counts
-            self._points[graph.key()] = Point(
+            self._points[graph] = Point(
                 graph, counts, self.space.encode(graph), edge_features(graph),
                 np.log1p(np.array([counts.params, counts.macs], dtype=float)))
-        return self._points[graph.key()]
+        return self._points[graph]
 
     # -- proposing
 
@@ -158,9 +158,9 @@ class Bayesian:
                                                             {}, {})] or points, parents
 
     def _some_near(self, parent: ArchGraph, rng: Rng) -> list[ArchGraph]:
-        if parent.key() not in self._near:
-            self._near[parent.key()] = list(self.space.neighbours(parent))
-        near = self._near[parent.key()]
+        if parent not in self._near:
+            self._near[parent] = list(self.space.neighbours(parent))
+        near = self._near[parent]
         return [near[i] for i in rng.permutation(len(near))[:NEAR]]
 
     def _best(self, candidates: Sequence[Point], known: Sequence[tuple[Point, float]],

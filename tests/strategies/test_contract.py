@@ -123,6 +123,24 @@ class TestBayesianFront(StrategyContract):
         return BayesianFront(setup, initial=5)
 
 
+class TestSuccessiveHalving(StrategyContract):
+    def make(self, setup):
+        return load_strategy("successive_halving")(setup)
+
+
+class TestSuccessiveHalvingOpen(TestSuccessiveHalving):
+    space_name = "open"
+
+
+class TestSuccessiveHalvingOnATable(TestSuccessiveHalving):
+    def make(self, setup):
+        return super().make(replace(setup, shares=(0.25, 0.5, 0.75, 1.0)))
+
+
+class TestProxyWarmConvnet(TestProxyWarm):
+    space_name = "convnet"
+
+
 TINY = """
 name: tiny
 title: Eight designs
