@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import numpy as np
@@ -17,6 +15,7 @@ from llmnas.errors import InputError, nearest
 from llmnas.front import merit
 from llmnas.graph import ArchGraph
 from llmnas.network import Shape
+from llmnas.plugins import is_path, load_path, plugins
 from llmnas.records import Body, Called, Origin, Proposal, Settings, Trial
 from llmnas.space import Space
 
@@ -171,19 +170,13 @@ def load_strategy(name: str) -> Callable[[Setup], Strategy]:
     Raises:
         InputError: There is none, or it cannot be loaded.
     """
-    path = STRATEGIES.get(name) or _entry_points().get(name) or (name if ":" in name else None)
+    others = plugins("strategies")
+    if name not in STRATEGIES and name in others:
+        return cast(Callable[[Setup], Strategy], others[name].load())
+    path = STRATEGIES.get(name) or (name if is_path(name) else None)
     if path is None:
-        raise InputError(f"unknown strategy {name!r}", nearest(name, [*STRATEGIES, *_entry_points()]))
-    module, _, attribute = path.partition(":")
-    try:
-        return cast(Callable[[Setup], Strategy], getattr(import_module(module), attribute))
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"cannot load strategy {name!r} from {path!r}: {error}",
-                         "give module:Class with an importable module") from error
-
-
-def _entry_points() -> dict[str, str]:
-    return {point.name: point.value for point in entry_points(group="llmnas.strategies")}
+        raise InputError(f"unknown strategy {name!r}", nearest(name, [*STRATEGIES, *others]))
+    return cast(Callable[[Setup], Strategy], load_path(path, f"strategy {name!r}"))
 
 
 def promotion(strategy: str, step: int, trial: Trial, share: float) -> Proposal:
