@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import ceil, floor
 from typing import Final
 
@@ -25,8 +26,6 @@ class SuccessiveHalving:
     never wait, and as many evaluations go into each share. Results are compared within a share only. A training that
     failed is no result.
 
-    There is nothing to learn and so nothing to be told: the answer follows from the trials alone.
-
     Args:
         setup: The space, and the shares that can be had.
         eta: Least ratio of two shares.
@@ -41,6 +40,7 @@ class SuccessiveHalving:
     def __init__(self, setup: Setup, eta: float = ETA) -> None:
         self.space, self.merit = setup.space, setup.merit
         self.shares = levels(setup.shares, eta)
+        self.results: dict[float, dict[int, float]] = {share: {} for share in self.shares}  # merits by number
         if len(self.shares) < 2:
             raise InputError("successive_halving needs scores after a part of a training, and this table has only "
                              "those of whole ones", "choose a table with such columns (docs/benchmarks.md), or another "
@@ -61,16 +61,19 @@ class SuccessiveHalving:
     def _promotable(self, trials: Sequence[Trial]) -> list[tuple[Trial, float]]:
         """Returns who is to be trained for which share."""
         found = []
-        for low, high in reversed(list(zip(self.shares, self.shares[1:], strict=False))):
-            results = [(value, trial) for trial in trials
-                       if not trial.violates and (value := self.merit(trial, low)) is not None]
-            results.sort(key=lambda result: (-result[0], result[1].n))
-            best = results[:floor(len(results) * low / high + ROUNDING)]
-            found += [(trial, high) for _, trial in best if trial.status == "trained" and trial.share == low]
+        for low, high in reversed(list(pairwise(self.shares))):
+            results = sorted(self.results[low].items(), key=lambda result: (-result[1], result[0]))
+            best = (trials[n - 1] for n, _ in results[:floor(len(results) * low / high + ROUNDING)])
+            found += [(trial, high) for trial in best if trial.status == "trained" and trial.share == low]
         return found
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Learns nothing."""
+        """Takes in the results of every share; what breaks a constraint is none."""
+        for trial in trials:
+            for share, results in self.results.items():
+                value = self.merit(trial, share)
+                if value is not None and not trial.violates:
+                    results[trial.n] = value
 
 
 def levels(shares: Sequence[float] | None, eta: float = ETA) -> tuple[float, ...]:

@@ -56,7 +56,9 @@ def briefly(space, scores, share=NINTH):
 
 
 def ask(space, trials, n):
-    asked = SuccessiveHalving(setup_on(space)).ask(n, np.random.default_rng(0), context(1, trials))
+    strategy = SuccessiveHalving(setup_on(space))
+    strategy.tell([trial for trial in trials if trial.status != "pending"])
+    asked = strategy.ask(n, np.random.default_rng(0), context(1, trials))
     return [(one.promotes, one.share) for one in asked]
 
 
@@ -68,7 +70,10 @@ def test_the_best_third_is_promoted_and_the_largest_share_first():
     assert ask(space, trials[:2], 1) == [(None, NINTH)]
     assert ask(space, [trials[0].model_copy(update={"status": "failed", "partial": ()}), *trials[1:3]], 1) == [
         (None, NINTH)]
-    assert ask(space, [trials[0], trials[1].model_copy(update={"status": "pending"}), trials[2]], 1) == [(None, NINTH)]
+    strategy = SuccessiveHalving(setup_on(space))
+    strategy.tell(trials[:3])
+    half = [trials[0], trials[1].model_copy(update={"status": "pending"}), trials[2]]
+    assert strategy.ask(1, np.random.default_rng(0), context(1, half))[0].promotes is None
     longer = [trained(one, score, THIRD) if score else one
               for one, score in zip(trials, (0, 0.4, 0, 0.3, 0, 0.8, 0), strict=True)]
     assert ask(space, longer, 1) == [(6, 1.0)]
