@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Final
 
 from llmnas.records import Counts, Energy, Latency, Settings, Trial
@@ -80,14 +81,15 @@ def choose(trials: Sequence[Trial], settings: Settings, target: str | None) -> t
     """Returns the answer on `target` among trained trials, and why it is the answer.
 
     With ``min_accuracy`` it is the least cost that reaches it (the highest score when none does); otherwise the
-    highest merit within the constraints. Finalists are compared by their full training, and a training that a
-    deadline cut counts only when there is no other. A tie goes to the cheaper one, then to the earlier one. When no
-    trained trial keeps the constraints, the best of all is returned and the reason says so.
+    highest merit within the constraints. Finalists are compared by their full training; of others only those that
+    were trained furthest compete, and a training that a deadline cut counts only when there is no other. A tie goes to
+    the cheaper one, then to the earlier one. When no trained trial keeps the constraints, the best of all is returned
+    and the reason says so.
     """
     scored = _comparable(trials)
     if not scored:
         return None, "nothing was trained"
-    what = "search score" if settings.aim_latency_ms is None else "reward"
+    what = ("search score" if settings.aim_latency_ms is None else "reward") + _brief(scored)
     legal = [trial for trial in scored if not trial.violates]
     best = _preferred(legal or scored, settings, target)[0]
     if not legal:
@@ -95,7 +97,7 @@ def choose(trials: Sequence[Trial], settings: Settings, target: str | None) -> t
     if settings.min_accuracy is None:
         return best, f"the highest {what} within the constraints" + _aimed(settings, target)
     if (_reached(best) or 0.0) >= settings.min_accuracy:
-        return best, f"the least latency among those with a search score of at least {settings.min_accuracy:g}"
+        return best, f"the least latency among those with a {what} of at least {settings.min_accuracy:g}"
     return best, f"none reached {settings.min_accuracy:g}; this is the highest {what}"
 
 
@@ -119,10 +121,27 @@ def settings_on(target: str, settings: Settings, targets: Sequence[str]) -> Sett
 
 
 def _comparable(trials: Sequence[Trial]) -> list[Trial]:
-    """Returns the trained trials that compete: the finalists, else those with a whole training, else all."""
+    """Returns the trained trials that compete: the finalists, else those with a whole training.
+
+    Else those trained for the largest share of one, and among them those that no deadline cut, if there are any.
+    """
     scored = [trial for trial in trials if _reached(trial) is not None]
-    finalists = [trial for trial in scored if "full" in trial.trained]
-    return finalists or [trial for trial in scored if trial.score is not None] or scored
+    if finalists := [trial for trial in scored if "full" in trial.trained]:
+        return finalists
+    whole = [trial for trial in scored if trial.score_at(trial.share) is not None] or scored
+    furthest = max((trial.share for trial in whole), default=0.0)
+    return [trial for trial in whole if trial.share == furthest]
+
+
+def _brief(compared: Sequence[Trial]) -> str:
+    """Returns what must be said of scores that come from less than a short training; nothing of others."""
+    share = compared[0].share
+    return "" if share == 1 or "full" in compared[0].trained else f" after {share_text(share)} of a short training"
+
+
+def share_text(share: float) -> str:
+    """Returns a share of a training as people write it: ``1/9``."""
+    return str(Fraction(share).limit_denominator(100))
 
 
 def _preferred(trials: Sequence[Trial], settings: Settings, target: str | None) -> list[Trial]:
@@ -140,8 +159,8 @@ def _preferred(trials: Sequence[Trial], settings: Settings, target: str | None) 
 
 
 def _reached(trial: Trial) -> float | None:
-    """Returns the validation score a choice goes by: of the full rung where there is one, else of the short one."""
-    found = trial.trained.get("full") or trial.trained.get("short")
+    """Returns the validation score a choice goes by: of the full rung, else of the longest short training."""
+    found = trial.trained.get("full") or trial.trained.get("short") or (trial.partial[-1] if trial.partial else None)
     return None if found is None else found.val_score
 
 

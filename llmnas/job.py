@@ -159,6 +159,9 @@ def run(*, out: str | Path | None = None, progress: str = "quiet", budget: str |
         raise InputError("--aim-latency trades score for latency, --min-accuracy takes the least latency",
                          "give one of them")
     settings = Settings(**options, executor=executor if isinstance(executor, str) else type(executor).__name__)
+    load_strategy(settings.strategy)
+    if settings.space != "auto":
+        load_space(settings.space)
     directory = Path(out) if out else Path("runs") / new_run_name(settings.target[0], settings.strategy)
     clock = Clock(settings.budget_s, used_s=monotonic() - started_at if started_at is not None else 0.0)
     with RunStore(directory, create=True) as store:

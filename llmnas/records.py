@@ -14,6 +14,7 @@ from llmnas.graph import ArchGraph, Frozen, Issue
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Exponent = Annotated[float, Field(le=0, ge=-10)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Status = Literal["invalid", "duplicate", "screened", "pending", "trained", "failed", "timeout"]
 Rung = Literal["short", "full", "final"]
 Source = Literal["measured", "calibrated", "analytic", "table"]
@@ -58,6 +59,9 @@ class Proposal(Frozen):
         rationale: The proposer's reason, if it gave one.
         scores: What the proposer itself scored it with, by name: `SUPERNET`. Never a trained score, and no part of the
             order in which proposals are trained.
+        share: Share of the short training's epochs that is asked for.
+        promotes: Number of a trained trial that is to be trained again, for a larger share. Then this is no new
+            architecture and makes no new trial.
     """
 
     raw: Any = None
@@ -66,6 +70,8 @@ class Proposal(Frozen):
     origin: Origin
     rationale: str = ""
     scores: dict[str, float] = Field(default_factory=dict)
+    share: Share = 1.0
+    promotes: int | None = None
 
 
 class Counts(Frozen):
@@ -148,6 +154,7 @@ class Trained(Frozen):
         cut: Whether the deadline ended it before its schedule did.
         examples: Training examples seen.
         weights: Path of the saved weights relative to the run directory.
+        share: Share of its rung's epochs that it was given. Scores of different shares do not compare.
     """
 
     metric: str
@@ -162,6 +169,7 @@ class Trained(Frozen):
     cut: bool = False
     examples: int = 0
     weights: str | None = None
+    share: Share = 1.0
 
 
 class Usage(Frozen):
@@ -205,6 +213,7 @@ class Trial(Frozen):
         violates: Constraints it breaks, in words.
         rank: Combined proxy rank within its batch, 1 best; None when not ranked.
         trained: Results by rung.
+        partial: Results of trainings at a smaller share of the short rung, the smallest first.
         note: Why a training failed.
         spent_s: Seconds its screening and trainings took.
     """
@@ -222,18 +231,30 @@ class Trial(Frozen):
     violates: tuple[str, ...] = ()
     rank: int | None = None
     trained: dict[Rung, Trained] = Field(default_factory=dict)
+    partial: tuple[Trained, ...] = ()
     note: str = ""
     spent_s: float = 0.0
 
     @property
     def best_rung(self) -> Trained | None:
-        """The result of the furthest rung this trial reached."""
-        return next((self.trained[rung] for rung in ("final", "full", "short") if rung in self.trained), None)
+        """The result of the furthest rung this trial reached, of the short one at the largest share."""
+        return next((self.trained[rung] for rung in ("final", "full", "short") if rung in self.trained),
+                    self.partial[-1] if self.partial else None)
 
     @property
     def score(self) -> float | None:
         """The search score: of the short rung, the one all trained trials share; None when a deadline cut it."""
-        found = self.trained.get("short")
+        return self.score_at(1.0)
+
+    @property
+    def share(self) -> float:
+        """The largest share of the short rung that this trial was trained for; 0 before any training."""
+        return 1.0 if "short" in self.trained else self.partial[-1].share if self.partial else 0.0
+
+    def score_at(self, share: float) -> float | None:
+        """Returns the score after a share of the short rung; None when there is none or a deadline cut it."""
+        short = self.trained.get("short")
+        found = short if share == 1 else next((one for one in self.partial if one.share == share), None)
         return None if found is None or found.cut else found.val_score
 
 
@@ -433,9 +454,17 @@ class Called(Frozen):
 
 
 class Told(Frozen):
-    """The trials of one step as screened; `promoted` are the ones that will be trained, in this order.
+    """The trials of one step as screened, and what will be trained, in this order.
 
-    `weights` is what every proxy counted in the order; None when it did not come from proxies, or the log is older.
+    Attributes:
+        step: Its number.
+        trials: What is new.
+        promoted: Numbers of those that will be trained; earlier trials too, when they are trained for a larger share.
+        seconds: What screening took.
+        weights: What every proxy counted in the order; None when it did not come from proxies, or the log is older.
+        shares: Share of the short rung asked for, by number; 1 for those that are not in it.
+        cost: What the trainings cost, in evaluations; None in logs from before there were shares: 1 each.
+        unpaid: Whether a training was not started because it would have gone beyond ``max_evals``.
     """
 
     kind: Literal["told"] = "told"
@@ -444,6 +473,9 @@ class Told(Frozen):
     promoted: tuple[int, ...]
     seconds: float = 0.0
     weights: dict[str, float] | None = None
+    shares: dict[int, Share] = Field(default_factory=dict)
+    cost: float | None = None
+    unpaid: bool = False
 
 
 class Candidate(Frozen):

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from llmnas.budget import Clock
-from llmnas.errors import ModelError
+from llmnas.errors import InputError, ModelError
 from llmnas.evaluate.base import Evaluator, Running, Screened
 from llmnas.fitting import LIMIT, SHARE, FitEnded, Fitter
 from llmnas.front import front
@@ -45,6 +45,8 @@ from llmnas.strategies.base import Context, FitFailed, Fits, Strategy
 STALL: Final = 200
 """Proposals in a row that bring nothing new after which the search ends: no loop may run for ever on duplicates."""
 TICK_S: Final = 0.2
+ROUNDING: Final = 1e-9
+"""Evaluations: nine trainings of a ninth are one."""
 
 
 class Observer(Protocol):
@@ -88,6 +90,29 @@ class Journal:
         """Tells the observer what is going on."""
         with self._lock:
             self.observer.tick(self.store.state, self.clock.t(), activity)
+
+
+@dataclass
+class Purse:
+    """What one ask may spend, in evaluations.
+
+    Attributes:
+        left: None without a limit.
+        spent: So far.
+        short: Whether something did not fit any more.
+    """
+
+    left: float | None
+    spent: float = 0.0
+    short: bool = False
+
+    def pays(self, cost: float) -> bool:
+        """Spends `cost` if that much is left; returns whether it was."""
+        if self.left is not None and self.spent + cost > self.left + ROUNDING:
+            self.short = True
+            return False
+        self.spent += cost
+        return True
 
 
 _STAND_IN: Final = .1  # of the final training's time, for screening designs that stand in
@@ -158,7 +183,7 @@ class Search:
 
     def run(self) -> Stopped:
         """Searches until something ends it; returns the true reason, which is on disk by then."""
-        self.strategy.tell([self.state.trial(n) for n in self.state.told])
+        self.strategy.tell(list(self.state.told))
         try:
             self._fit()
             while (reason := self._over()) is None:
@@ -219,8 +244,10 @@ class Search:
 
     def _limit(self) -> tuple[StopReason, str] | None:
         spent, settings = self.state.spent, self.settings
-        if settings.max_evals is not None and spent.evaluations >= settings.max_evals:
-            return "max_evals", f"{spent.evaluations} of {settings.max_evals} evaluations are used"
+        if settings.max_evals is not None and (spent.cost > settings.max_evals - ROUNDING or self.state.unpaid):
+            return "max_evals", (f"{spent.cost:.4g} of {settings.max_evals} evaluations are used"
+                                 + (", the next training does not fit" if spent.cost < settings.max_evals - ROUNDING
+                                    else ""))
         if settings.max_tokens is not None and (spent.tokens or 0) >= settings.max_tokens:
             return "max_tokens", f"{spent.tokens:,} of {settings.max_tokens:,} tokens are used"
         if settings.max_usd is not None and (spent.usage.usd or 0.0) >= settings.max_usd:
@@ -360,20 +387,44 @@ class Search:
             most: How many are trained at most, constraints or not; None trains as the plan has it.
             limit_s: Seconds for screening; None takes what the search has left.
         """
-        started = self.journal.clock.t()
+        started, limit = self.journal.clock.t(), self.settings.max_evals
+        purse = Purse(None if limit is None else limit - self.state.spent.cost)
+        again = self._trained_again([one for one in proposals if one.promotes is not None], purse)
         trials: list[Trial] = []
-        for proposal in proposals:
+        for proposal in (one for one in proposals if one.promotes is None):
             trials.append(self._checked(proposal, len(self.state.trials) + len(trials) + 1))
         places = [i for i, trial in enumerate(trials) if trial.status == "screened"]
         screened = self._screened([trials[i] for i in places], limit_s)
         for i, one in zip(places, screened, strict=True):
             trials[i] = trials[i].model_copy(update={**dict(one), "scores": {**trials[i].scores, **one.scores}})
         ordered = self.evaluator.order(screened, self.state.trained())
-        promoted = self._promoted(trials, [places[i] for i in ordered.places], most)
+        promoted = self._promoted(trials, [places[i] for i in ordered.places], most, purse)
+        shares = again | {trial.n: trial.proposal.share for trial in trials if trial.n in promoted}
         seconds = self.journal.clock.t() - started
-        self.journal.emit(Told(step=step, trials=tuple(trials), promoted=tuple(promoted), seconds=seconds,
-                               weights=ordered.weights))
+        self.journal.emit(Told(step=step, trials=tuple(trials), promoted=(*again, *promoted), seconds=seconds,
+                               weights=ordered.weights, cost=purse.spent, unpaid=purse.short,
+                               shares={n: share for n, share in shares.items() if share != 1}))
         self.strategy.tell([trial for trial in trials if trial.n not in promoted])
+
+    def _trained_again(self, proposals: Sequence[Proposal], purse: Purse) -> dict[int, float]:
+        """Returns the shares that trained trials are to be trained for, by their numbers.
+
+        Raises:
+            InputError: A strategy promotes what was not trained, or to no larger share.
+        """
+        found: dict[int, float] = {}
+        for proposal in proposals:
+            n = proposal.promotes or 0
+            trial = self.state.trials[n - 1] if 1 <= n <= len(self.state.trials) else None
+            if trial is None or trial.status != "trained" or trial.share >= proposal.share or n in found:
+                raise InputError(
+                    f"strategy {self.strategy.name} promotes trial {n} to a share of {proposal.share:g}, but "
+                    + ("there is no such trial" if trial is None else
+                       f"it is {trial.status}, with a share of {trial.share:g}"),
+                    "promote trials with status trained to a larger share, each once in an ask")
+            if purse.pays(self.evaluator.cost(trial, proposal.share)):
+                found[n] = proposal.share
+        return found
 
     def _known(self) -> dict[str, int]:
         """Returns the number of the first trial of every identity, in a run that goes on."""
@@ -414,24 +465,25 @@ class Search:
         if problem is not None and message not in self.state.warnings and self.journal.clock.t() < self.end:
             self.journal.emit(Warned(message=message))
 
-    def _promoted(self, trials: list[Trial], places: list[int], most: int | None) -> list[int]:
+    def _promoted(self, trials: list[Trial], places: list[int], most: int | None, purse: Purse) -> list[int]:
         """Returns the numbers of the trials to train; marks them, and ranks all at `places`, which come best first."""
         room = self.plan.promote if most is None else most
-        if self.settings.max_evals is not None:
-            room = min(room, self.settings.max_evals - self.state.spent.evaluations)
         promoted: list[int] = []
         for rank, i in enumerate(places, start=1):
-            take = len(promoted) < room and (most is not None or not trials[i].violates)
-            trials[i] = trials[i].model_copy(update={"rank": rank, "status": "pending" if take else "screened"})
+            trial = trials[i]
+            take = len(promoted) < room and (most is not None or not trial.violates) and purse.pays(
+                self.evaluator.cost(trial, trial.proposal.share))
+            trials[i] = trial.model_copy(update={"rank": rank, "status": "pending" if take else "screened"})
             if take:
-                promoted.append(trials[i].n)
+                promoted.append(trial.n)
         return promoted
 
     # -- training
 
     def _train(self, n: int) -> None:
         limit = min(self.plan.train_deadline_s, max(0.5, self.end - self.journal.clock.t()))
-        self.running.append(self.evaluator.start(self.state.trial(n), "short", limit))
+        self.running.append(self.evaluator.start(self.state.trial(n), "short", limit,
+                                                 share=self.state.shares.get(n, 1.0)))
 
     def _collect(self) -> None:
         """Waits a moment for trainings, and takes in those that ended."""
@@ -446,6 +498,7 @@ class Search:
         self.running.remove(running)
         self.journal.emit(running.result())
         self._settle(self.state.trial(running.n))
+        self._dry &= self.state.trial(running.n).share == 1  # what was trained briefly may be promoted now
         self.strategy.tell([self.state.trial(running.n)])
 
     def _settle(self, trial: Trial) -> None:

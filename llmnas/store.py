@@ -39,11 +39,13 @@ from llmnas.records import (
     Reflected,
     Resumed,
     Rule,
+    Rung,
     RunStarted,
     Selected,
     Settings,
     Stopped,
     Told,
+    Trained,
     Trial,
     Usage,
     Warned,
@@ -63,6 +65,8 @@ class Spent:
         duplicate: Of those, duplicates.
         repaired: Of those, valid only after repair.
         evaluations: Distinct architectures whose trained score was asked for.
+        cost: What their trainings cost, in evaluations: a short training of all its epochs is 1, of a share of them
+            that share. ``max_evals`` limits this.
         trainings: Trainings finished, failed ones included.
         train_s: Seconds of training.
         screen_s: Seconds of counting, proxies and latency.
@@ -76,6 +80,7 @@ class Spent:
     duplicate: int = 0
     repaired: int = 0
     evaluations: int = 0
+    cost: float = 0.0
     trainings: int = 0
     train_s: float = 0.0
     screen_s: float = 0.0
@@ -103,7 +108,9 @@ class RunState:
         scored: Numbers of the trials with a search score, in order.
         asked: The last ask, or None.
         pending: Numbers of trials that wait for their training, in order.
-        told: Numbers of the trials a strategy was told of, in that order.
+        shares: Share of the short rung that a pending training is given, by number of the trial, where it is not 1.
+        unpaid: Whether a training did not fit into ``max_evals`` any more.
+        told: The trials a strategy was told of, in that order and as they were then.
         told_step: Last step whose proposals were screened; -1 before the first.
         pools: What strategies had screened beside their proposals, by step: of a step asked twice, the last.
         weights: What every proxy counted when a trial was ordered, by its number; trials of one step share one object.
@@ -132,7 +139,9 @@ class RunState:
     pending: list[int] = field(default_factory=list)
     told_step: int = -1
     pools: dict[int, Pooled] = field(default_factory=dict)
-    told: list[int] = field(default_factory=list)
+    shares: dict[int, float] = field(default_factory=dict)
+    unpaid: bool = False
+    told: list[Trial] = field(default_factory=list)
     weights: dict[int, dict[str, float]] = field(default_factory=dict)
     calls: list[Called] = field(default_factory=list)
     rules: tuple[Rule, ...] = ()
@@ -209,6 +218,7 @@ class RunState:
             case Resumed() as body:
                 if self.ended_by_person:  # its choice was for the report; the search that goes on makes its own
                     self.selected = self.finished = None
+                self.unpaid &= body.settings.max_evals == self.settings.max_evals
                 self.settings, self.stopped = body.settings, None
             case Asked() as body:
                 self.asked = body
@@ -246,7 +256,11 @@ class RunState:
     def _told(self, body: Told) -> None:
         self.told_step = body.step
         self.spent.screen_s += body.seconds
-        self.spent.evaluations += len(body.promoted)
+        new = {trial.n for trial in body.trials}
+        self.spent.evaluations += len(new & set(body.promoted))
+        self.spent.cost += len(body.promoted) if body.cost is None else body.cost
+        self.shares |= body.shares
+        self.unpaid |= body.unpaid
         for trial in body.trials:
             self.trials.append(trial)
             self.spent.proposals += 1
@@ -264,8 +278,11 @@ class RunState:
                         self.first.setdefault(trial.key, trial.n)
         if body.weights is not None:
             self.weights |= dict.fromkeys((trial.n for trial in body.trials), body.weights)
+        for n in body.promoted:
+            if n not in new:
+                self.trials[n - 1] = self.trials[n - 1].model_copy(update={"status": "pending"})
         self.pending += body.promoted
-        self.told += [trial.n for trial in body.trials if trial.n not in body.promoted]
+        self.told += [trial for trial in body.trials if trial.n not in body.promoted]
 
     def _measured(self, body: Measured) -> None:
         trial = self.trial(body.n)
@@ -277,21 +294,27 @@ class RunState:
         if body.rung is not None:
             self.spent.trainings += 1
             self.spent.train_s += body.seconds
-            if body.rung == "short":
-                self.pending = [n for n in self.pending if n != body.n]
-                self.told.append(body.n)
             update["note"] = body.note
             if body.trained is not None:
-                update |= {"trained": {**trial.trained, body.rung: body.trained},
-                           "status": body.failed or "trained"}
+                update |= {**_with_result(trial, body.rung, body.trained), "status": body.failed or "trained"}
             elif body.rung == "short":
                 update["status"] = body.failed or "failed"
         changed = self._judged_anew(trial, trial.model_copy(update=update))
         self.trials[body.n - 1] = changed
         if body.rung == "short":
-            if changed.score is not None:
-                insort(self.scored, body.n)
-            self._progress(changed)
+            self._ended(changed)
+        elif body.rung is None and self.told and self.told[-1].n == body.n:
+            self.told[-1] = changed  # timed anew before the strategy was told
+
+    def _ended(self, trial: Trial) -> None:
+        """Takes the end of a short training in. One of a smaller share says nothing of the best score."""
+        share = self.shares.pop(trial.n, 1.0)
+        self.pending = [n for n in self.pending if n != trial.n]
+        self.told.append(trial)
+        if share == 1:
+            if trial.score is not None:
+                insort(self.scored, trial.n)
+            self._progress(trial)
 
     def _judged_anew(self, before: Trial, after: Trial) -> Trial:
         """Returns the trial with the constraints that it breaks by its new latency or energy."""
@@ -307,6 +330,13 @@ class RunState:
             self.best, self.since_best = trial, 0
         else:
             self.since_best += 1
+
+
+def _with_result(trial: Trial, rung: Rung, found: Trained) -> dict[str, object]:
+    """Returns what a result changes in a trial."""
+    if found.share == 1:
+        return {"trained": {**trial.trained, rung: found}}
+    return {"partial": tuple(sorted((*trial.partial, found), key=lambda one: one.share))}
 
 
 def total_usage(left: Usage, right: Usage) -> Usage:

@@ -42,7 +42,8 @@ _PLAN: Final = Plan(search_s=_FOREVER_S, final_s=0, wrap_s=0, full_s=0, finalist
 class _Instant:
     """A training that is over: its score is a function of the architecture's key."""
 
-    def __init__(self, trial: Trial, rung: Rung) -> None:
+    def __init__(self, trial: Trial, rung: Rung, share: float) -> None:
+        self._share = share
         self.n, self._rung, self._key = trial.n, rung, trial.key or "g1:000000"
         self.future: Future[Any] = Future()
         self.future.set_result(None)
@@ -51,7 +52,7 @@ class _Instant:
         """Returns the score."""
         score = int(self._key[3:9], 16) / 2**24
         return Measured(n=self.n, rung=self._rung, trained=Trained(
-            metric="accuracy", val_score=score, val_loss=1 - score, epochs=1, seconds=0.0, seed=0))
+            metric="accuracy", val_score=score, val_loss=1 - score, epochs=1, seconds=0.0, seed=0, share=self._share))
 
     def cancel(self) -> None:
         """There is nothing to end."""
@@ -68,9 +69,14 @@ class NullEvaluator:
         """Returns the order in which they came."""
         return Ordered(places=tuple(range(len(screened))))
 
-    def start(self, trial: Trial, rung: Rung, limit_s: float, nominal_s: float | None = None) -> _Instant:
+    def cost(self, trial: Trial, share: float) -> float:
+        """Returns the share."""
+        return share
+
+    def start(self, trial: Trial, rung: Rung, limit_s: float, nominal_s: float | None = None,
+              share: float = 1.0) -> _Instant:
         """Returns a training that is over."""
-        return _Instant(trial, rung)
+        return _Instant(trial, rung, share)
 
     def fit(self, job: str, payload: dict[str, Any], name: str, limit_s: float, start: str | None = None) -> Handle:
         """Refuses: there are no data."""

@@ -53,7 +53,7 @@ class Terms:
 
     Attributes:
         strategy: Name of the strategy.
-        evals: Evaluations: rows that are paid for.
+        evals: Evaluations: what the trainings paid for may cost together, a whole one 1.
         charge: ``distinct``: a repeat costs nothing and brings nothing; ``all``: it is paid again and told again.
         screen: Architectures whose published proxies may be looked at; 0 for none.
         batch: Proposals asked for at once, of which the best by proxies is evaluated.
@@ -80,7 +80,9 @@ class Outcome:
 
     Attributes:
         seed: The seed.
-        charged: Names of the rows paid for, in order.
+        charged: Names of the rows paid for, in order; those with a part of a training only are in `brief`.
+        brief: Names of rows with the share of a training paid for, in order.
+        cost: What all of it cost, in evaluations.
         counts: ``repeats``, ``invalid``, ``refused`` and ``passed_over`` proposals, which cost nothing.
         proxied: Architectures whose proxies were looked at.
         predicted: Evaluations that a surrogate answered.
@@ -94,6 +96,8 @@ class Outcome:
 
     seed: int
     charged: list[str] = field(default_factory=list)
+    brief: list[tuple[str, float]] = field(default_factory=list)
+    cost: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
     proxied: int = 0
     predicted: int = 0
@@ -119,14 +123,14 @@ class Trace:
         self._rows: dict[str, str] = {}
         self.proxied = 0
 
-    def write(self, trial: Trial, charged: bool) -> None:
-        """Writes the line of a proposal."""
+    def write(self, trial: Trial, charged: bool, share: float = 1.0, cost: float = 1.0) -> None:
+        """Writes the line of a proposal, or of a further training; share and cost where they are not 1."""
         if self._file is None:
             return
         origin, ops = trial.proposal.origin, self._name(trial)
         line = {**self._common, "n": trial.n, "ops": ops, "charged": charged, "operator": origin.operator,
                 "parents": [self._rows.get(key, key) for key in origin.parents], "proxied": self.proxied,
-                **self._marks(ops, charged)}
+                **self._marks(ops, charged), **({} if share == cost == 1 else {"share": share, "cost": cost})}
         if ops is not None and trial.key is not None:
             self._rows[trial.key] = ops
         self._file.write(json.dumps(line) + "\n")
@@ -208,16 +212,26 @@ class TableEvaluator:
         found = weights(pool, labels, directions, default_weights(self.bench.space.name, names))
         return Ordered(places=tuple(ranking([one.scores for one in screened], directions, found)), weights=found)
 
-    def start(self, trial: Trial, rung: Rung, limit_s: float, nominal_s: float | None = None) -> LookedUp:
+    def cost(self, trial: Trial, share: float) -> float:
+        """Returns the share, or what is left of it when the table's trainings go on."""
+        return self.bench.cost(share, trial.share)
+
+    def start(self, trial: Trial, rung: Rung, limit_s: float, nominal_s: float | None = None,
+              share: float = 1.0) -> LookedUp:
         """Writes the request down, then reads the validation score."""
-        self.trace.write(trial, charged=True)
+        cost = self.cost(trial, share)
+        self.trace.write(trial, charged=True, share=share, cost=cost)
         if trial.proposal.graph is None:
             raise ValueError(f"trial {trial.n} has no graph")
         name = self.bench.name(trial.proposal.graph)
-        self.outcome.charged.append(name)
-        self.outcome.waited_s.append(self.outcome.usage.seconds)
+        self.outcome.cost += cost
+        if share == 1:
+            self.outcome.charged.append(name)
+            self.outcome.waited_s.append(self.outcome.usage.seconds)
+        else:
+            self.outcome.brief.append((name, share))
         self.outcome.predicted += not self.bench.listed(name)
-        return LookedUp(trial.n, rung, self.bench.validation(name))
+        return LookedUp(trial.n, rung, self.bench.validation(name, share), share)
 
     def fit(self, job: str, payload: dict[str, Any], name: str, limit_s: float, start: str | None = None) -> Handle:
         """Refuses: a table has no examples to train on."""
@@ -236,8 +250,8 @@ _KNOWN: Final[WeakKeyDictionary[Benchmark, dict[float | None, dict[str, Screened
 class LookedUp:
     """A training that others have done."""
 
-    def __init__(self, n: int, rung: Rung, percent: float) -> None:
-        self.n, self._rung, self._percent = n, rung, percent
+    def __init__(self, n: int, rung: Rung, percent: float, share: float = 1.0) -> None:
+        self.n, self._rung, self._percent, self._share = n, rung, percent, share
         self.future: Future[Any] = Future()
         self.future.set_result(None)
 
@@ -245,7 +259,8 @@ class LookedUp:
         """Returns the score as a fraction, as a training of our own has it."""
         score = self._percent / 100
         return Measured(n=self.n, rung=self._rung, trained=Trained(
-            metric="accuracy", val_score=score, val_loss=1 - score, epochs=200, seconds=0.0, seed=0))
+            metric="accuracy", val_score=score, val_loss=1 - score, epochs=200 * self._share, seconds=0.0, seed=0,
+            share=self._share))
 
     def cancel(self) -> None:
         """There is nothing to end."""
@@ -321,7 +336,7 @@ def search_once(bench: Benchmark, terms: Terms, seed: int, trace: IO[str] | None
                                 task=task_of(bench), environment={}, model=outcome.model, targets=targets))
         strategy = load_strategy(terms.strategy)(Setup(
             space=bench.space, settings=settings, shape=shape, classes=classes, targets=targets, task=task_of(bench),
-            model=model, prompts=prompts))
+            model=model, prompts=prompts, shares=bench.shares))
         search = Search(journal, bench.space, shape, classes, strategy,
                         TableEvaluator(bench, settings, lines, outcome), model=kept_calls(model, calls),
                         interrupted=lambda: len(journal.state.trials) >= ATTEMPTS * terms.evals,

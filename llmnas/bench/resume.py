@@ -121,7 +121,7 @@ def compare(left: RunState, right: RunState) -> list[str]:
         mine, other = _essence(one), _essence(two)
         found += [f"trial {one.n}: {name}: {mine[name]} against {other[name]}" for name in mine
                   if mine[name] != other[name]]
-    if left.told != right.told:
+    if [(one.n, one.share) for one in left.told] != [(one.n, one.share) for one in right.told]:
         found.append("the strategy was told in another order")
     if _best(left) != _best(right):
         found.append(f"chosen: {_best(left)} against {_best(right)}")
@@ -131,7 +131,8 @@ def compare(left: RunState, right: RunState) -> list[str]:
 def _essence(trial: Trial) -> dict[str, Any]:
     origin = trial.proposal.origin
     return {"key": trial.key, "status": trial.status, "operator": origin.operator, "step": origin.step,
-            "parents": origin.parents, "score": trial.score, "proxies": trial.scores}
+            "parents": origin.parents, "score": trial.score, "proxies": trial.scores,
+            "partial": [(one.share, one.val_score) for one in trial.partial]}
 
 
 def _best(state: RunState) -> dict[str, Any] | None:

@@ -49,9 +49,14 @@ def bench_search(places: Sequence[Place], strategies: Sequence[str], terms: Term
 def choose(bench: Benchmark, outcome: Outcome) -> str | None:
     """Returns the row with the best validation score among those paid for, the first one of equals; None without any.
 
-    What breaks a constraint is never paid for, so every row competes.
+    What breaks a constraint is never paid for, so every row competes. Rows that had a part of a training only compete
+    when there is no other, and then those of the largest part, by their scores after it.
     """
-    return max(outcome.charged, key=bench.validation, default=None)
+    furthest = max((share for _, share in outcome.brief), default=1.0)
+    if outcome.charged or furthest == 1:
+        return max(outcome.charged, key=bench.validation, default=None)
+    rows = [name for name, share in outcome.brief if share == furthest]
+    return max(rows, key=lambda name: bench.validation(name, furthest))
 
 
 def _figures(values: Sequence[float], chosen: Sequence[str | None], tested: Reported, best: float) -> dict[str, Any]:
@@ -78,6 +83,7 @@ def charged(run: Run) -> dict[str, Any]:
     """Returns what a row's searches cost, on average a seed, and what cost nothing."""
     outcomes, counts = run.outcomes, sum((outcome.counts for outcome in run.outcomes), Counter[str]())
     return {"charge": run.terms.charge, "charged": fmean(len(outcome.charged) for outcome in outcomes),
+            "brief": fmean(len(outcome.brief) for outcome in outcomes), "cost": fmean(one.cost for one in outcomes),
             **{name: counts[name] / len(outcomes) for name in ("repeats", "invalid", "refused", "passed_over")},
             "predicted": fmean(outcome.predicted for outcome in outcomes),
             "proxies_charged": fmean(outcome.proxied for outcome in outcomes), "prior": run.terms.prior,
@@ -108,7 +114,10 @@ def about(benches: dict[Place, Benchmark], terms: Terms) -> dict[str, Any]:
         "cap": terms.screen, "source": "published, in place of computing them", "taken_on": first.scored_on}
     return {"scores": first.layout.about, "charging": {
         "distinct": "a row of the table is paid for once; repeats, disconnected and refused proposals cost nothing",
-        "all": "every legal proposal is paid for, repeats too"}[terms.charge],
+        "all": "every legal proposal is paid for, repeats too"}[terms.charge] + (
+            "" if len(first.shares) == 1 else
+            "; a part of a training costs that part of an evaluation"
+            + (", going on from it the rest" if first.layout.continued else ", what comes after it begins anew")),
         "batch": terms.batch, "proxies": proxies,
         "devices": {bench.device: {"target": bench.target, "estimated": bench.estimated}
                     for bench in benches.values() if bench.device}}

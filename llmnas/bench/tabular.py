@@ -45,6 +45,10 @@ class Layout(NamedTuple):
         about: What must be said beside every figure.
         surrogate: Whether predictions stand in for architectures of the space that are not listed.
         embedded: Whether it comes with llmnas, so that no data folder is needed.
+        partial: Share of the training → column of the validation accuracies after it, in %, ``{dataset}`` standing for
+            the data set; those that the table has count.
+        continued: Whether these are of the one training on its way, so that it can go on from there; else each is of a
+            shorter training of its own, and a longer one begins anew.
     """
 
     table: str
@@ -54,6 +58,8 @@ class Layout(NamedTuple):
     about: str = ""
     surrogate: bool = False
     embedded: bool = False
+    partial: Mapping[float, str] = {}
+    continued: bool = False
 
     def path(self, data: Path) -> Path:
         """Returns the table, for a data folder; the other files lie beside it."""
@@ -64,9 +70,11 @@ LAYOUTS: Final[dict[str, Layout]] = {
     "conv1d": Layout("conv1d/conv1d.csv.gz", "conv1d_cell", "ops",
                      {"mnist1d": ("val_s0", ("test_s0", "test_s1", "test_s2"))},
                      "our own trainings on MNIST-1D (docs/benchmarks.md): a search sees the validation accuracy of one "
-                     "training, reported is the mean test accuracy of three", embedded=True),
+                     "training, reported is the mean test accuracy of three", embedded=True,
+                     partial={.25: "val_25", .5: "val_50", .75: "val_75"}, continued=True),
     "nb201": Layout("nb201/nb201.csv.gz", "nb201", "ops", {},
-                    "a search sees the validation accuracy after 200 epochs, the mean of the seeds; test is reported"),
+                    "a search sees the validation accuracy after 200 epochs, the mean of the seeds; test is reported",
+                    partial={12 / 200: "{dataset}_val12"}),
     "nbmacro": Layout("nbmacro/nb_macro.csv.gz", "nbmacro", "arch", {"c10": ("acc0", ("acc1", "acc2"))},
                       "the table has test accuracies of three seeds only: a search sees the first seed's, reported is "
                       "the mean of the other two"),
@@ -119,6 +127,9 @@ class Benchmark:
         self._names = row_names(self.path, self.layout.named)
         self._equal = _equal(self.path, self.layout.named)
         self._values: Column | None = self._column(self._seen)
+        header = read_header(self.path)
+        named = {share: column.format(dataset=dataset) for share, column in self.layout.partial.items()}
+        self._partial = {share: self._column(column) for share, column in sorted(named.items()) if column in header}
         self._latency = self._latencies() if device is not None else {}
 
     def _columns(self) -> tuple[str, tuple[str, ...]]:
@@ -149,21 +160,41 @@ class Benchmark:
         return self._codec.graph(name)
 
     def has(self, name: str) -> bool:
-        """Returns whether there is such a row, with a validation score."""
-        return name in self._served or self.layout.surrogate
+        """Returns whether there is such a row, with a validation score after every share."""
+        listed = name in self._served and all(name in column for column in self._partial.values())
+        return listed or self.layout.surrogate
 
     def listed(self, name: str) -> bool:
         """Returns whether somebody trained it."""
         return name in self._served
 
-    def validation(self, name: str) -> float:
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The shares of a training after which there are scores, rising to 1."""
+        return (*self._partial, 1.0)
+
+    def cost(self, share: float, before: float = 0.0) -> float:
+        """Returns what the score after a share of a training costs, in trainings, when that after another is known."""
+        return share - before if self.layout.continued else share
+
+    def validation(self, name: str, share: float = 1.0) -> float:
         """Returns the validation score of a row, in %; a prediction where nobody trained it and the layout has one.
+
+        Args:
+            name: The row.
+            share: Share of the training; one of `shares`.
 
         Raises:
             KeyError: There is no such row.
+            InputError: The table has no scores after such a share.
             RuntimeError: The benchmark is closed.
         """
         served = self._served
+        if share != 1:
+            if share not in self._partial:
+                raise InputError(f"{self.path} has no scores after {share:g} of a training",
+                                 "it has those after " + ", ".join(f"{one:g}" for one in self.shares))
+            return self._partial[share][name]
         return self._surrogate(name) if name not in served and self.layout.surrogate else served[name]
 
     @cached_property
@@ -285,7 +316,7 @@ def layout_of(bench: str, folder: Path) -> Layout:
 
 def _own_layout(bench: str, folder: Path) -> Layout:
     """Returns the layout of a table of one's own: as ``bench.json`` beside it says, else as that of ``nb201``."""
-    own = LAYOUTS["nb201"]._replace(table=f"{bench}/{bench}.csv.gz")
+    own = LAYOUTS["nb201"]._replace(table=f"{bench}/{bench}.csv.gz", partial={})
     path = folder / bench / "bench.json"
     if not path.exists():
         return own
@@ -298,7 +329,20 @@ def _own_layout(bench: str, folder: Path) -> Layout:
     if not all(isinstance(value, str) for value in (space, named, about)):
         raise InputError(f"{path}: expected texts", _OWN)
     beside = path.parent / space
+    own = own._replace(partial=_shares(said.get("partial", {}), path), continued=said.get("continued") is True)
     return own._replace(space=str(beside) if space.endswith((".yaml", ".yml")) else space, named=named, about=about)
+
+
+def _shares(said: object, path: Path) -> dict[float, str]:
+    """Returns the columns of ``partial`` by their share."""
+    try:
+        found = {float(share): str(column) for share, column in dict(said).items()}  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        found = {0.0: ""}
+    if not all(0 < share < 1 for share in found):
+        raise InputError(f'{path}: "partial" must map shares between 0 and 1 to columns, got {json.dumps(said)}',
+                         'example: "partial": {"0.25": "{dataset}_val_25"}')
+    return found
 
 
 def datasets(path: Path) -> list[str]:

@@ -23,7 +23,7 @@ Bench = Annotated[str, typer.Option(help="conv1d, nb201, nbmacro, accel_nasbench
 Dataset = Annotated[str | None, typer.Option(help="Data sets by comma: any D with columns D_val200 and D_test200. "
                                                   "[default: the table's first]", show_default=False)]
 Strategy = Annotated[str, typer.Option(help="Strategies by comma.")]
-Evals = Annotated[int, typer.Option(help="Rows of the table a search may pay for.", min=1)]
+Evals = Annotated[int, typer.Option(help="Trainings a search may pay for; a part of one counts as that.", min=1)]
 Seeds = Annotated[int, typer.Option(help="How many seeds, from 0.", min=1)]
 Screen = Annotated[int, typer.Option(help="Architectures whose published proxies a search may look at.", min=0)]
 Batch = Annotated[int, typer.Option(help="Proposals at once, of which the best by proxies is evaluated.", min=1)]
@@ -145,7 +145,7 @@ def _search_lines(result: dict[str, Any]) -> Iterator[str]:
     from llmnas.report.show import table
 
     head = ("data", "device", "strategy", "paid", "seeds", "val", "test", "regret", "repeats", "refused", "proxies")
-    rows = [(row["dataset"], row["device"] or "-", row["strategy"], f"{row['charged']:.1f}", str(row["seeds"]),
+    rows = [(row["dataset"], row["device"] or "-", row["strategy"], f"{row['cost']:.1f}", str(row["seeds"]),
              _spread(row["val_mean"], row["val_sd"], ".2f"), _spread(row["test_mean"], row["test_sd"], ".2f"),
              _spread(row["regret_mean"], None, ".2f"), f"{row['repeats']:.1f}", f"{row['refused']:.1f}",
              f"{row['proxies_charged']:.0f}") for row in result["rows"]]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from llmnas.cli.listing import OWN, origin, plugged
 from llmnas.cli.look import AsJson, Run, print_json
 from llmnas.errors import InputError
 
@@ -33,16 +34,18 @@ def register(app: typer.Typer) -> None:
 
 
 def spaces_list(as_json: AsJson = False) -> None:
-    """List the spaces."""
+    """List the spaces, and where they come from."""
     from llmnas.space import list_spaces, load_space
 
-    described = [load_space(name).describe() for name in list_spaces()]
+    described = [load_space(name).describe() | {"from": OWN} for name in list_spaces()]
+    others = [row if "problem" in row else load_space(row["name"]).describe() | row for row in plugged("spaces")]
     if as_json:
-        print_json({"schema": "llmnas.spaces/1", "spaces": described})
+        print_json({"schema": "llmnas.spaces/1", "spaces": [*described, *others]})
         return
-    for one in described:
-        size = f"10^{one['log10_size']:.1f}" if one["log10_size"] is not None else "open"
-        typer.echo(f"{one['name']:8}  {size:>7}  {one['title']}")
+    for one in (*described, *others):
+        length = one.get("log10_size")
+        size = "-" if "problem" in one else f"10^{length:.1f}" if length is not None else "open"
+        typer.echo(f"{one['name']:11}  {size:>7}  {one.get('title', '')}{origin(one)}")
 
 
 def spaces_show(space: Annotated[str, typer.Argument(help="A name or a path.")], as_json: AsJson = False) -> None:
@@ -159,24 +162,29 @@ def prompts_diff(left: Annotated[str, typer.Argument()], right: Annotated[str, t
 
 def proxies_list(as_json: AsJson = False) -> None:
     """List the proxies: direction, transform, passes, needs, cost, where they mislead, source; and composites."""
-    from llmnas.proxies import PROXIES
+    from llmnas.proxies import all_proxies
     from llmnas.proxies.composites import COMPOSITES
 
+    others = {row["name"]: row for row in plugged("proxies")}
     rows: list[dict[str, Any]] = [{"name": proxy.name, "direction": proxy.direction, "transform": proxy.transform,
              "passes": sorted(proxy.passes), "data": proxy.data, "cost_forwards": proxy.cost,
-             "formula": proxy.formula, "validity": proxy.validity, "source": proxy.source}
-            for proxy in PROXIES.values()]
+             "formula": proxy.formula, "validity": proxy.validity, "source": proxy.source,
+             "from": others.get(proxy.name, {}).get("from", OWN)}
+            for proxy in all_proxies().values()]
+    broken = [row for row in others.values() if "problem" in row]
     made = [{"name": name, "parts": list(each.parts), "source": each.source} for name, each in COMPOSITES.items()]
     if as_json:
-        print_json({"schema": "llmnas.proxies/2", "proxies": rows, "composites": made})
+        print_json({"schema": "llmnas.proxies/2", "proxies": rows, "composites": made, "broken": broken})
         return
     for row in rows:
-        typer.echo(f"{row['name']}: {row['formula']}\n"
+        typer.echo(f"{row['name']}: {row['formula']}{origin(row)}\n"
                    f"    {'higher' if row['direction'] == 1 else 'lower'} is better; needs {row['data']}; about "
                    f"{row['cost_forwards']:g} forwards ({', '.join(row['passes']) or 'no pass'}); transform "
                    f"{row['transform']}\n    misleads: {row['validity']}\n    {row['source']}")
     for one in made:
         typer.echo(f"{one['name']}: ranks of {', '.join(one['parts'])} in a pool\n    {one['source']}")
+    for one in broken:
+        typer.echo(f"{one['name']}{origin(one)}")
 
 
 def proxies_validate(run: Run, as_json: AsJson = False) -> None:

@@ -25,7 +25,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check torch, devices, extras, disk and the language model; every problem comes with its fix."""
-    checks = [*_machine(), *_extras(), *_meters(), _disk(), *_model(llm, base_url)]
+    checks = [*_machine(), *_extras(), *_meters(), *_plugins(), _disk(), *_model(llm, base_url)]
     if as_json:
         print_json({"schema": "llmnas.doctor/1", "checks": checks})
     else:
@@ -87,6 +87,16 @@ def _meters() -> list[dict[str, Any]]:
 
     return [_check(f"energy of the {meter.kind}", meter.available, meter.says, "energy is estimated without a counter",
                    optional=True) for meter in available_meters()]
+
+
+def _plugins() -> list[dict[str, Any]]:
+    """Returns a check for everything that other packages add: whether it can be used."""
+    from llmnas.cli.listing import fault
+    from llmnas.plugins import KINDS, plugins
+
+    return [_check(f"{KINDS[kind]} {name}", not (problem := fault(kind, name)), problem or f"from {plugin.package}",
+                   f"mend or remove {plugin.package}", optional=True)
+            for kind in KINDS for name, plugin in plugins(kind).items()]
 
 
 def _disk() -> dict[str, Any]:

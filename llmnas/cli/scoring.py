@@ -11,7 +11,7 @@ from llmnas.executors import Job, LocalExecutor
 from llmnas.graph import ArchGraph
 from llmnas.latency import need_runtime
 from llmnas.network import Network
-from llmnas.proxies import PROXIES
+from llmnas.proxies import all_proxies
 from llmnas.records import Latency
 from llmnas.report.format import latency_text
 from llmnas.space import load_space
@@ -66,7 +66,7 @@ def _measure(executor: LocalExecutor, rows: list[dict[str, Any]], networks: list
 def _score(executor: LocalExecutor, rows: list[dict[str, Any]], networks: list[Network], seed: int) -> None:
     for row, network in zip(rows, networks, strict=True):
         payload = {"networks": [network.to_data()], "data": {"noise": {"batch": 64, "seed": seed}},
-                   "names": list(PROXIES), "seed": seed, "device": "cpu"}
+                   "names": list(all_proxies()), "seed": seed, "device": "cpu"}
         outcome = executor.submit(Job(kind="score", payload=payload)).future.result()
         if outcome.result is None:
             row["unscored"]["proxies"] = outcome.error

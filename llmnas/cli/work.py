@@ -17,7 +17,7 @@ from llmnas.errors import InputError
 _STARTED = time.monotonic()  # as near to the start of the process as can be: the budget counts from here
 
 STRATEGY_HELP = ("agent, random, local_search, evolution, proxy_warm, nsga2, reinforce, bayesian, bayesian_front, "
-                 "darts, one_shot, prior, or module:Class.")
+                 "successive_halving, darts, one_shot, prior, or module:Class.")
 
 Json = Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")]
 Progress = Annotated[str, typer.Option(help="auto, live, plain or quiet.")]
@@ -60,7 +60,7 @@ def run(
     structured: Annotated[str, typer.Option(help="Structured-output mode; auto tries them in order.")] = "auto",
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature; not sent by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything.", min=0)] = 0,
-    max_evals: Annotated[int | None, typer.Option(help="Most architectures trained.", min=1)] = None,
+    max_evals: Annotated[int | None, typer.Option(help="Most trainings; a part of one counts as that.", min=1)] = None,
     max_usd: Annotated[float | None, typer.Option(help="Most money for the language model.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens of the language model.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after this many trainings without a better score.")] = None,

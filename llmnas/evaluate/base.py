@@ -79,7 +79,14 @@ class Evaluator(Protocol):
                 resumed run orders as one that was left alone.
         """
 
-    def start(self, trial: Trial, rung: Rung, limit_s: float, nominal_s: float | None = None) -> Running:
+    def cost(self, trial: Trial, share: float) -> float:
+        """Returns what a short training of a trial at a share of its epochs costs, in evaluations.
+
+        The share, when every training begins anew; less when a training goes on from the one before.
+        """
+
+    def start(self, trial: Trial, rung: Rung, limit_s: float, nominal_s: float | None = None,
+              share: float = 1.0) -> Running:
         """Starts a training that ends, in whatever way, about `limit_s` wall seconds from now.
 
         Args:
@@ -87,6 +94,7 @@ class Evaluator(Protocol):
             rung: How.
             limit_s: Wall seconds.
             nominal_s: Nominal seconds of the full rung for this trial; None where the rung decides.
+            share: Share of the rung's epochs; for the short rung only.
         """
 
     def fit(self, job: str, payload: dict[str, Any], name: str, limit_s: float, start: str | None = None) -> Handle:

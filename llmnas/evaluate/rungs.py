@@ -36,17 +36,18 @@ class Training:
         rung: Which training.
         handle: The job.
         root: Run directory, to make paths relative.
+        share: Share of the rung's epochs.
     """
 
-    def __init__(self, n: int, rung: Rung, handle: Handle, root: Path) -> None:
-        self.n, self.rung, self._handle, self._root = n, rung, handle, root
+    def __init__(self, n: int, rung: Rung, handle: Handle, root: Path, share: float = 1.0) -> None:
+        self.n, self.rung, self.share, self._handle, self._root = n, rung, share, handle, root
         self.future: Future[Outcome] = handle.future
 
     def result(self) -> Measured:
         """Returns what came of the training; waits for it."""
         outcome = self.future.result()
         if outcome.status == "ok" and outcome.result is not None:
-            trained = Trained.model_validate(outcome.result)
+            trained = Trained.model_validate({**outcome.result, "share": self.share})
             if trained.weights:
                 trained = trained.model_copy(update={"weights": str(Path(trained.weights).relative_to(self._root))})
             cut = trained.cut and self.rung == "short"
@@ -222,7 +223,12 @@ class Rungs:
         wanted = [scaled_seconds(self._epoch_s(self.network(graph)), self.plan.final_s, 1.0) for graph in graphs]
         return [one / sum(wanted) for one in wanted]
 
-    def start(self, trial: Trial, rung: Rung, limit_s: float, nominal_s: float | None = None) -> Training:
+    def cost(self, trial: Trial, share: float) -> float:
+        """Returns the share: every training begins anew, with a schedule of its own."""
+        return share
+
+    def start(self, trial: Trial, rung: Rung, limit_s: float, nominal_s: float | None = None,
+              share: float = 1.0) -> Training:
         """Starts a training of `trial`; see `Evaluator.start`.
 
         Short and full trainings are the final one scaled down (`scaled_seconds`). Nominal seconds do not depend on the
@@ -241,10 +247,10 @@ class Rungs:
         else:
             epoch_s = self._epoch_s(network)
             seconds = nominal_s or scaled_seconds(epoch_s, self.plan.final_s, self.plan.longest_s or self.plan.short_s)
-            payload["epochs"] = min(MAX_EPOCHS, max(MIN_SHARE, seconds / epoch_s))
+            payload["epochs"] = max(MIN_SHARE, share * min(MAX_EPOCHS, seconds / epoch_s))
         handle = self.executor.submit(Job(kind="train", payload=payload, threads=self.threads,
                                           deadline_s=max(0.5, limit_s)))
-        return Training(trial.n, rung, handle, self.root)
+        return Training(trial.n, rung, handle, self.root, share)
 
     def fit(self, job: str, payload: dict[str, Any], name: str, limit_s: float, start: str | None = None) -> Handle:
         """Starts a training by which a strategy learns; see `Evaluator.fit`."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from pydantic import ValidationError
 
-from llmnas.errors import InputError, ModelError, nearest
+from llmnas.errors import InputError, LlmnasError, ModelError, nearest
 from llmnas.llm.base import ChatModel
 from llmnas.llm.local import LocalModel
 from llmnas.llm.manual import ManualModel
@@ -20,6 +21,7 @@ from llmnas.llm.openai_chat import DEFAULT_URL, OpenAIChat
 from llmnas.llm.prices import user_prices
 from llmnas.llm.replay import ReplayModel
 from llmnas.llm.retry import Clock, Sleep
+from llmnas.plugins import is_path, load_path, plugins
 
 SPECS: Final = {
     "auto": "the endpoint that is configured, else the mock",
@@ -39,7 +41,7 @@ def open_model(spec: str, *, base_url: str | None = None, structured: str = "aut
     """Returns the model that `spec` names.
 
     Args:
-        spec: One of `SPECS`.
+        spec: One of `SPECS`, or a model of another package (docs/plugins.md).
         base_url: Endpoint; else ``$OPENAI_BASE_URL``, else OpenAI.
         structured: ``auto`` or a structured-output mode to keep to.
         temperature: None leaves it to the server.
@@ -53,6 +55,8 @@ def open_model(spec: str, *, base_url: str | None = None, structured: str = "aut
         InputError: The spec makes no sense.
         ModelError: An endpoint is configured and does not answer.
     """
+    if (other := _others(spec)) is not None:
+        return other
     kind, rest = _split(spec)
 
     def endpoint(name: str) -> OpenAIChat:
@@ -71,6 +75,39 @@ def open_model(spec: str, *, base_url: str | None = None, structured: str = "aut
         "mock": lambda: _mock(spec, rest, clock, sleep),
     }
     return openers[kind]()
+
+
+def _others(spec: str) -> ChatModel | None:
+    """Returns the model of another package that a spec names, ``NAME[:REST]`` or ``module:Class[:REST]``, else None.
+
+    What is loaded is called with REST, a text that may be empty.
+
+    Raises:
+        InputError: It cannot be loaded or made.
+    """
+    kind, _, rest = spec.strip().partition(":")
+    plugin = plugins("models").get(kind)
+    attribute, _, after = rest.partition(":")
+    if kind in _KINDS or (plugin is None and not (is_path(f"{kind}:{attribute}") and _importable(kind))):
+        return None
+    if plugin is None:
+        make, rest = load_path(f"{kind}:{attribute}", "the language model"), after
+    else:
+        make = plugin.load()
+    try:
+        return cast(ChatModel, make(rest))
+    except LlmnasError:
+        raise
+    except Exception as error:
+        raise InputError(f"language model {spec!r} cannot be made: {type(error).__name__}: {error}",
+                         "it is called with what stands after its name, as one text") from error
+
+
+def _importable(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _auto(endpoint: Callable[[str], OpenAIChat], base_url: str | None, clock: Clock, sleep: Sleep) -> ChatModel:
@@ -106,7 +143,8 @@ def _split(spec: str) -> tuple[str, str]:
     if kind.startswith("mock,"):
         kind, rest = "mock", kind.removeprefix("mock,")
     if kind not in _KINDS or (kind == "auto" and rest):
-        raise InputError(f"unknown language model {spec!r}; known: {', '.join(SPECS)}", nearest(kind, _KINDS))
+        raise InputError(f"unknown language model {spec!r}; known: {', '.join([*SPECS, *plugins('models')])}",
+                         nearest(kind, [*_KINDS, *plugins("models")]))
     return kind, rest
 
 

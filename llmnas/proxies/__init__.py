@@ -5,7 +5,7 @@ it, `rank` orders a pool. Torch is imported when something is scored.
 """
 
 from llmnas.proxies import activations, flow, gradients, kernels, signals, size
-from llmnas.proxies.base import PROXIES, Evidence, Proxy, ScoreResult, UnscorableError, find_proxy, proxy
+from llmnas.proxies.base import PROXIES, Evidence, Proxy, ScoreResult, UnscorableError, all_proxies, find_proxy, proxy
 from llmnas.proxies.combine import (
     SIZES,
     default_pair,
@@ -18,6 +18,7 @@ from llmnas.proxies.combine import (
 from llmnas.proxies.evaluate import nominal_examples, score, score_net
 from llmnas.proxies.job import score_job
 
-__all__ = ["PROXIES", "SIZES", "Evidence", "Proxy", "ScoreResult", "UnscorableError", "activations", "default_pair",
-           "default_weights", "find_proxy", "flow", "gradients", "kernels", "labelled_pool", "nominal_examples",
-           "proxy", "rank", "ranking", "score", "score_job", "score_net", "signals", "size", "weights"]
+__all__ = ["PROXIES", "SIZES", "Evidence", "Proxy", "ScoreResult", "UnscorableError", "activations", "all_proxies",
+           "default_pair", "default_weights", "find_proxy", "flow", "gradients", "kernels", "labelled_pool",
+           "nominal_examples", "proxy", "rank", "ranking", "score", "score_job", "score_net", "signals", "size",
+           "weights"]

@@ -7,6 +7,7 @@ is the evaluator's affair.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from math import log, log1p
 from typing import TYPE_CHECKING, Final, Literal
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from llmnas.errors import InputError, nearest
 from llmnas.graph import Frozen
 from llmnas.network import Network
+from llmnas.plugins import Plugin, is_path, load_path, plugins
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,6 +168,33 @@ def find_proxy(name: str) -> Proxy:
     Raises:
         InputError: There is none; names the nearest.
     """
+    others = plugins("proxies")
+    if name not in PROXIES and name in others:
+        _registered(others[name])
+    if name not in PROXIES and is_path(name):
+        score = load_path(name, "the proxy")
+        name = next((each.name for each in PROXIES.values() if each.score is score), name)
     if name not in PROXIES:
-        raise InputError(f"unknown proxy {name!r}", nearest(name, list(PROXIES)))
+        raise InputError(f"unknown proxy {name!r}", nearest(name, [*PROXIES, *others]))
     return PROXIES[name]
+
+
+def _registered(plugin: Plugin) -> None:
+    """Imports a proxy of another package.
+
+    Raises:
+        InputError: It cannot be imported, or registers another name.
+    """
+    plugin.load()
+    if plugin.name not in PROXIES:
+        raise InputError(f"{plugin.path!r} of package {plugin.package} registers no proxy {plugin.name!r}",
+                         "the name of the entry point and of @proxy must be one")
+
+
+def all_proxies() -> dict[str, Proxy]:
+    """Returns all proxies by name, those of other packages last; what cannot be loaded is left out."""
+    for plugin in plugins("proxies").values():
+        if plugin.name not in PROXIES:
+            with suppress(InputError):  # `llmnas doctor` says why
+                _registered(plugin)
+    return dict(PROXIES)

@@ -122,7 +122,7 @@ def _result(proxy: Proxy, evidence: Evidence, problems: dict[Pass, str]) -> Scor
         value = proxy.score(evidence)
     except UnscorableError as fault:
         return ScoreResult(value=None, problem=str(fault))
-    except (RuntimeError, ArithmeticError) as fault:  # an eigensolver that does not converge
+    except Exception as fault:  # noqa: BLE001  # an eigensolver does not converge, or another package's formula fails
         return ScoreResult(value=None, problem=f"{type(fault).__name__}: {fault}")
     return (ScoreResult(value=value) if isfinite(value) else
             ScoreResult(value=None, problem=f"not finite: {value}"))

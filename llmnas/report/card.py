@@ -61,7 +61,7 @@ def _figures(state: RunState, trial: Trial) -> str:
     if found is not None:
         tested = facts.test_score(state, found)
         rows += [(f"test {found.metric}", tested or "not read"),
-                 (f"validation {found.metric}", say.score(found.val_score, found.metric)),
+                 (f"validation {found.metric}{facts.brief(found)}", say.score(found.val_score, found.metric)),
                  ("training", f"{found.epochs:.3g} epochs in {say.duration(found.seconds)}, seed {found.seed}")]
     if trial.counts is not None:
         rows += [("parameters", f"{say.count(trial.counts.params)} ({trial.counts.params:,})"),

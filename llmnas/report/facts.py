@@ -84,10 +84,11 @@ def answer(state: RunState) -> Trial | None:
     return max((trial for trial in state.trials if trial.best_rung), key=_merit, default=None)
 
 
-def _merit(trial: Trial) -> tuple[bool, float]:
-    """A score of a whole training goes before one that a deadline cut."""
+def _merit(trial: Trial) -> tuple[bool, float, float]:
+    """A score of a whole training goes before one that a deadline cut, and a longer training before a shorter one."""
     found = trial.best_rung
-    return trial.score is not None, found.val_score if found and math.isfinite(found.val_score) else -math.inf
+    value = found.val_score if found and math.isfinite(found.val_score) else -math.inf
+    return trial.score_at(trial.share) is not None, trial.share, value
 
 
 def front(state: RunState, on: str | None = None) -> list[Trial]:
@@ -158,7 +159,7 @@ def verdict(state: RunState) -> tuple[str, str]:
     found, data = trial.best_rung, say.one_line(state.settings.data, 60)
     tested = test_score(state, found)
     reached = (f"scores {tested} test {found.metric} on {data}" if tested else
-               f"has a validation {found.metric} of {say.score(found.val_score, found.metric)} on {data} "
+               f"has a validation {found.metric} of {say.score(found.val_score, found.metric)} on {data}{brief(found)} "
                "(the test data have not been read)")
     timed, where = latency(state, trial), target(state)
     speed = f"; it takes {cost(state, trial)} on {where} at batch {timed.batch}" if timed else ""
@@ -168,6 +169,11 @@ def verdict(state: RunState) -> tuple[str, str]:
     kind = "Trial" if state.selected else "So far the best, trial"
     broken = f", but breaks a constraint ({'; '.join(trial.violates)})" if trial.violates else ""
     return (f"{kind} {trial.n} {reached}{speed}{broken}.", f"It has {size(trial)}; found with {used}.")
+
+
+def brief(found: Trained) -> str:
+    """Returns what must be said beside a score that comes from less than a short training; nothing of others."""
+    return "" if found.share == 1 else f" after {pareto.share_text(found.share)} of a short training"
 
 
 def size(trial: Trial) -> str:
@@ -258,6 +264,8 @@ def spent_rows(state: RunState) -> list[Row]:
         ("duplicate", say.whole(spent.duplicate), _share(spent.duplicate, spent.proposals)),
         ("repaired", say.whole(spent.repaired), "valid only after repair"),
         ("evaluations", say.whole(spent.evaluations), "distinct architectures sent to training"),
+        *([] if abs(spent.cost - spent.evaluations) < 1e-6 else [
+            ("charged", f"{spent.cost:.4g}", "evaluations; a part of a short training counts as that part")]),
         ("trainings", say.whole(spent.trainings), "finished, failed ones included"),
         ("train time", say.duration(spent.train_s), "sum over all trainings"),
         *([("fitting time", say.duration(spent.fit_s), "training of supernets")] if state.fits else []),

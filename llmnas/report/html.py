@@ -98,7 +98,8 @@ def _cards(state: RunState, trial: Trial | None) -> list[tuple[str, str, str]]:
     cards = [
         (f"test {metric}", say.score(tested, metric) if tested is not None else "not yet",
          near if tested is not None else "read once, after the selection"),
-        (f"validation {metric}", say.score(found.val_score, metric) if found else say.UNKNOWN,
+        (f"validation {metric}" + (facts.brief(found) if found else ""),
+         say.score(found.val_score, metric) if found else say.UNKNOWN,
          f"{found.epochs:.3g} epochs{', cut by the deadline' if found.cut else ''}" if found else "nothing trained"),
         *_costs(state, trial),
     ]
@@ -202,7 +203,7 @@ def trainings(state: RunState,
     found: list[tuple[float, float | None]] = []
     for event in events or ():
         body = event.body
-        if isinstance(body, Measured) and body.rung == "short":
+        if isinstance(body, Measured) and body.rung == "short" and (body.trained is None or body.trained.share == 1):
             trial = facts.find(state, body.n)
             counts = trial is not None and not trial.violates and body.trained is not None and not body.trained.cut
             found.append((event.t_s, body.trained.val_score if body.trained and counts else None))

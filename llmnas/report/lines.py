@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmnas.front import share_text
 from llmnas.records import (
     Asked,
     Called,
@@ -93,7 +94,8 @@ def _told(body: Told) -> str:
         parts.append(f"{n} duplicate")
     if n := kinds.count("invalid"):
         parts.append(f"{n} invalid ({', '.join(codes) or 'no reason given'})")
-    chosen = ", ".join(map(str, body.promoted[:20]))
+    chosen = ", ".join(str(n) + (f" (for {share_text(body.shares[n])})" if n in body.shares else "")
+                       for n in body.promoted[:20])
     return (f"step {body.step}: {', '.join(parts)}; " + (f"training trials {chosen}" if chosen else "none trained"))
 
 
@@ -102,9 +104,9 @@ def _measured(body: Measured, state: RunState) -> str:
     said = []
     if body.trained is not None:
         found = body.trained
-        said.append(f"{body.rung} training, {found.metric} {say.score(found.val_score, found.metric)}"
+        said.append(f"{_training(body.rung, found.share)}, {found.metric} {say.score(found.val_score, found.metric)}"
                     + (f", test {say.score(found.test_score, found.metric)}" if found.test_score is not None else "")
-                    + (" (best so far)" if body.rung == "short" and _is_best(state, body.n) else "")
+                    + (" (best so far)" if body.rung == "short" and _is_best(state, body) else "")
                     + (" (cut by the deadline)" if found.cut else ""))
     elif body.failed is not None:
         what = f"{body.rung} training" if body.rung else "measurement"
@@ -122,5 +124,9 @@ def _measured(body: Measured, state: RunState) -> str:
     return f"trial {body.n}: " + ", ".join([*said, f"took {say.duration(body.seconds)}"])
 
 
-def _is_best(state: RunState, n: int) -> bool:
-    return state.best is not None and state.best.n == n
+def _training(rung: str | None, share: float) -> str:
+    return f"{rung} training" if share == 1 else f"{share_text(share)} of a {rung} training"
+
+
+def _is_best(state: RunState, body: Measured) -> bool:
+    return state.best is not None and state.best.n == body.n and body.trained is not None and body.trained.share == 1

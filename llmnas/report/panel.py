@@ -47,8 +47,8 @@ def _figures(state: RunState, activity: str) -> RenderableType:
     rows = [("now", activity)]
     if best is not None and best.best_rung is not None:
         value = best.score if best.score is not None else best.best_rung.val_score
-        rows.append(("best", f"trial {best.n}: {metric} {say.score(value, metric)}, {_size(best)}, "
-                             f"{facts.cost(state, best)}{_reward(state, best)}"))
+        rows.append(("best", f"trial {best.n}: {metric} {say.score(value, metric)}{facts.brief(best.best_rung)}, "
+                             f"{_size(best)}, {facts.cost(state, best)}{_reward(state, best)}"))
     else:
         rows.append(("best", "nothing trained yet"))
     rows.append(("done", f"{say.plural(spent.proposals, 'proposal')} ({spent.invalid} invalid, {spent.duplicate} "

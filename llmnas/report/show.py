@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from llmnas.front import share_text
 from llmnas.records import Trial
 from llmnas.report import draw, facts, fits
 from llmnas.report import format as say
@@ -119,9 +120,9 @@ def summary_json(state: RunState) -> dict[str, Any]:
         "fronts": {key: [trial.n for trial in facts.front(state, key)] for key in facts.targets(state)},
         "choices": {key: trial.n for key, trial in facts.choices(state).items()}, "trials": len(state.trials),
         "spent": {"proposals": spent.proposals, "invalid": spent.invalid, "duplicate": spent.duplicate,
-                  "repaired": spent.repaired, "evaluations": spent.evaluations, "trainings": spent.trainings,
-                  "train_s": spent.train_s, "fit_s": spent.fit_s, "screen_s": spent.screen_s, "calls": spent.calls,
-                  "tokens": spent.tokens,
+                  "repaired": spent.repaired, "evaluations": spent.evaluations, "cost": spent.cost,
+                  "trainings": spent.trainings, "train_s": spent.train_s, "fit_s": spent.fit_s,
+                  "screen_s": spent.screen_s, "calls": spent.calls, "tokens": spent.tokens,
                   "usage": spent.usage.model_dump(), "usd": spent.usage.usd},
         **fits.as_json(state),
         "invalid": dict(state.invalid), "rules": [rule.model_dump(mode="json") for rule in state.rules],
@@ -133,6 +134,7 @@ def summary_json(state: RunState) -> dict[str, Any]:
 def _brief(state: RunState, trial: Trial) -> dict[str, Any]:
     found, timed = trial.best_rung, facts.latency(state, trial)
     return {"n": trial.n, "key": trial.key, "score": trial.score, "val_score": found.val_score if found else None,
+            "share": found.share if found else None,
             "test_score": found.test_score if found else None,
             "counts": trial.counts.model_dump() if trial.counts else None,
             "latency": timed.model_dump() if timed else None,
@@ -161,7 +163,10 @@ def trial_text(state: RunState, n: int) -> str:
         tested = f", test {say.score(found.test_score, found.metric)}" if found.test_score is not None else ""
         rows.append((f"{rung} training", f"{found.metric} {say.score(found.val_score, found.metric)}{tested} after "
                      f"{found.epochs:.3g} epochs in {say.duration(found.seconds)}{', cut' if found.cut else ''}"))
-    if not trial.trained:
+    rows += [(f"{share_text(one.share)} of short", f"{one.metric} {say.score(one.val_score, one.metric)} after "
+              f"{one.epochs:.3g} epochs in {say.duration(one.seconds)}{', cut' if one.cut else ''}")
+             for one in trial.partial]
+    if trial.best_rung is None:
         rows.append((metric, "not trained"))
     rows += [("proxies", ", ".join(f"{name} {value:.4g}" for name, value in trial.scores.items()) or "none")]
     rows += [(f"no {name}", why) for name, why in trial.unscored.items()]

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from llmnas.errors import InputError, nearest
+from llmnas.plugins import is_path, load_path, plugins
 from llmnas.space.space import Space
 from llmnas.space.spec import read_spec
 
@@ -35,8 +36,37 @@ def load_space(name_or_path: str) -> Space:
     path = Path(name_or_path)
     if path.suffix in {".yaml", ".yml"}:
         return Space(read_spec(path))
-    raise InputError(f"unknown space {name_or_path!r}",
-                     nearest(name_or_path, list_spaces()) + "; or give a path ending in .yaml")
+    if plugin := plugins("spaces").get(name_or_path):
+        return _made(plugin.load(), plugin.name, plugin.name)
+    if is_path(name_or_path):
+        return _made(load_path(name_or_path, "the space"), name_or_path, None)
+    raise InputError(f"unknown space {name_or_path!r}", nearest(name_or_path, [*list_spaces(), *plugins("spaces")])
+                     + "; or give a path ending in .yaml")
+
+
+def _made(what: object, called: str, name: str | None) -> Space:
+    """Returns the space another package gives: a `Space`, the path of its file, or a function that returns one.
+
+    Args:
+        what: What was loaded.
+        called: What the person called it.
+        name: What the space must call itself, so that its graphs lead back to it; None for any name.
+
+    Raises:
+        InputError: It is something else, or has another name.
+    """
+    try:
+        found = what() if callable(what) else what
+    except Exception as error:
+        raise InputError(f"space {called!r} cannot be made: {type(error).__name__}: {error}",
+                         "mend or remove the package that brings it") from error
+    space = Space(read_spec(Path(found))) if isinstance(found, (str, Path)) else found
+    if not isinstance(space, Space):
+        raise InputError(f"space {called!r}: expected a Space or the path of its file, got {type(space).__name__}",
+                         "docs/plugins.md shows one of each kind")
+    if name is not None and space.name != name:
+        raise InputError(f"space {called!r} calls itself {space.name!r}", "give the entry point the space's own name")
+    return space
 
 
 def default_space(shape: tuple[int, ...]) -> str:

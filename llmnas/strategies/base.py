@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -18,6 +16,7 @@ from llmnas.errors import InputError, nearest
 from llmnas.front import merit
 from llmnas.graph import ArchGraph, Frozen
 from llmnas.network import Shape
+from llmnas.plugins import is_path, load_path, plugins
 from llmnas.records import Body, Called, Candidate, Origin, Proposal, Rates, Settings, Trial
 from llmnas.space import Space
 
@@ -36,6 +35,7 @@ STRATEGIES: Final[dict[str, str]] = {
     "reinforce": "llmnas.strategies.reinforce:Reinforce",
     "bayesian": "llmnas.strategies.bayesian:Bayesian",
     "bayesian_front": "llmnas.strategies.bayesian:BayesianFront",
+    "successive_halving": "llmnas.strategies.successive_halving:SuccessiveHalving",
     "darts": "llmnas.strategies.darts:Darts",
     "one_shot": "llmnas.strategies.one_shot:OneShot",
     "prior": "llmnas.strategies.prior:Prior",
@@ -54,6 +54,7 @@ GLOSSES: Final[dict[str, str]] = {
     "reinforce": "policy gradient on independent decisions; spaces with fixed wiring",
     "bayesian": "Gaussian process and expected improvement within the constraints",
     "bayesian_front": "the same for a front of score and cost (ParEGO)",
+    "successive_halving": "many brief trainings, the best third of them again for longer (ASHA)",
     "darts": "gradient descent on a supernet's architecture; spaces where only ops are chosen",
     "one_shot": "evolution by the shared weights of a supernet; likewise",
     "prior": "known-good designs, no search",
@@ -81,6 +82,7 @@ class Setup:
         task: Facts about the data for prompts.
         model: The language model, for strategies that use one.
         prompts: The prompt set, likewise.
+        shares: Shares of a short training's epochs that can be asked for, rising to 1; None when any can.
     """
 
     space: Space
@@ -94,15 +96,22 @@ class Setup:
     task: dict[str, Any] = field(default_factory=dict)
     model: Any = None
     prompts: Any = None
+    shares: tuple[float, ...] | None = None
 
     @property
     def target(self) -> str | None:
         """Key of the target that is judged by."""
         return next(iter(self.targets), None)
 
-    def merit(self, trial: Trial) -> float | None:
-        """Returns what a strategy should maximise; higher is better, None when unknown (`llmnas.front.merit`)."""
-        return merit(trial, self.settings, self.target)
+    def merit(self, trial: Trial, share: float = 1.0) -> float | None:
+        """Returns what a strategy should maximise; higher is better, None when unknown (`llmnas.front.merit`).
+
+        Args:
+            trial: The trial.
+            share: Share of the short training that the score is taken after; merits of different shares do not compare.
+        """
+        score = trial.score_at(share)
+        return None if score is None else merit(trial, self.settings, self.target, score)
 
 
 @dataclass(frozen=True)
@@ -202,6 +211,10 @@ class Strategy(Protocol):
     `ask` must not change the strategy and may use no chance but its `rng`: a killed run asks the same step again and
     must get the same answer. State changes in `tell` alone, which is called with every trial in the order of the log.
 
+    A proposal may ask for a share of a short training (`Proposal.share`), and for a trained trial to be trained again
+    for a larger one (`Proposal.promotes`). What comes back stands in `Trial.partial`, and in `Trial.score` only when
+    the share was 1.
+
     Attributes:
         name: As `--strategy` takes it.
         waits: Whether an ask may wait for something (a language model); the loop then calls it on a thread.
@@ -214,7 +227,7 @@ class Strategy(Protocol):
         """Returns at most `n` proposals; fewer, or none, when there is nothing left to propose."""
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Takes trials in: each once when it is screened out, invalid or a duplicate, or when its training ended."""
+        """Takes trials in: each when it is screened out, invalid or a duplicate, or when a training of it ended."""
 
 
 @runtime_checkable
@@ -234,18 +247,16 @@ def load_strategy(name: str) -> Callable[[Setup], Strategy]:
     Raises:
         InputError: There is none, it cannot be loaded, or it has no such options.
     """
+    others = plugins("strategies")
     head, colon, tail = name.partition(":")
-    listed = STRATEGIES.get(head) or _entry_points().get(head)
-    path = listed or (name if colon else None)
-    if path is None:
-        raise InputError(f"unknown strategy {name!r}", nearest(name, [*STRATEGIES, *_entry_points()]))
-    module, _, attribute = path.partition(":")
-    try:
-        made = cast(Callable[[Setup], Strategy], getattr(import_module(module), attribute))
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"cannot load strategy {name!r} from {path!r}: {error}",
-                         "give module:Class with an importable module") from error
-    return _With(made, read_options(head, made, tail)) if listed and colon else made
+    listed = head in STRATEGIES or head in others
+    if not listed and not is_path(name):
+        raise InputError(f"unknown strategy {name!r}", nearest(name, [*STRATEGIES, *others]))
+    if head not in STRATEGIES and head in others:
+        made = others[head].load()
+    else:
+        made = load_path(STRATEGIES.get(head, name), f"strategy {name!r}")
+    return cast(Callable[[Setup], Strategy], _With(made, read_options(head, made, tail)) if listed and colon else made)
 
 
 @dataclass(frozen=True)
@@ -301,8 +312,10 @@ def _value(text: str) -> str | int | float:
     return text
 
 
-def _entry_points() -> dict[str, str]:
-    return {point.name: point.value for point in entry_points(group="llmnas.strategies")}
+def promotion(strategy: str, step: int, trial: Trial, share: float) -> Proposal:
+    """Returns the proposal to train a trained trial again, for a larger share of a short training."""
+    return Proposal(graph=trial.proposal.graph, share=share, promotes=trial.n, origin=Origin(
+        strategy=strategy, operator="promote", step=step))
 
 
 def proposal(strategy: str, operator: str, step: int, graph: ArchGraph, parents: Sequence[ArchGraph] = (),

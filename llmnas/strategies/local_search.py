@@ -35,7 +35,8 @@ class LocalSearch:
         self.begun = -1  # the step at which the walk began
         self.seen: set[str] = set()
         self.known: dict[str, float] = {}
-        self._near: dict[str, list[ArchGraph]] = {}  # derived from the space alone, so not part of the state
+        self._near: dict[ArchGraph, list[ArchGraph]] = {}  # derived from the space alone, so not part of the state;
+        # by graph, because graphs of one key may differ in their neighbours
 
     def ask(self, n: int, rng: Rng, ctx: Context) -> Sequence[Proposal]:
         """Returns untested neighbours of where the walk is, or random draws when there is none."""
@@ -70,11 +71,11 @@ class LocalSearch:
         return self.known.get(key, float("-inf"))
 
     def _neighbours(self, graph: ArchGraph) -> list[ArchGraph]:
-        if graph.key() not in self._near:
+        if graph not in self._near:
             if len(self._near) >= KEPT:
                 self._near.clear()
-            self._near[graph.key()] = list(self.space.neighbours(graph))
-        return self._near[graph.key()]
+            self._near[graph] = list(self.space.neighbours(graph))
+        return self._near[graph]
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Moves to a trial that is better than where it came from, or that begins a new walk."""

@@ -344,9 +344,9 @@ def test_the_line_is_written_before_the_value_is_read(folder, tmp_path, monkeypa
     path, bench = tmp_path / "trace.jsonl", _toy(folder)
     seen, real = [], bench.validation
 
-    def validation(name):
+    def validation(name, share):
         seen.append(read_trace(path)[-1]["ops"] == name)
-        return real(name)
+        return real(name, share)
 
     monkeypatch.setattr(bench, "validation", validation)
     with path.open("w") as file:

@@ -15,8 +15,8 @@ from llmnas.store import read_events
 
 LIGHT = ["--help", "spaces list", "spaces list --json", "spaces show convnet", "spaces show nb201 --json",
          "spaces sample open -n 2", "prompts list", "prompts list --json", "prompts show terse",
-         "prompts diff base terse", "proxies list", "proxies list --json", "latency devices", "latency devices --json",
-         "runs list --json"]
+         "prompts diff base terse", "proxies list", "proxies list --json", "strategies list", "models list --json",
+         "latency devices", "latency devices --json", "runs list --json"]
 
 
 def llmnas(*arguments, cwd=None, **environment):

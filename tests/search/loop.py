@@ -33,8 +33,8 @@ class Quiet:
 class Instant:
     """A training that is over: its score depends on the architecture alone."""
 
-    def __init__(self, trial, rung, fail):
-        self.n, self.rung = trial.n, rung
+    def __init__(self, trial, rung, fail, share):
+        self.n, self.rung, self.share = trial.n, rung, share
         self._trial, self._fail = trial, fail
         self.future = Future()
         self.future.set_result(None)
@@ -44,7 +44,8 @@ class Instant:
             return Measured(n=self.n, rung=self.rung, failed="failed", note="diverged", seconds=1.0)
         score = int(self._trial.key[3:9], 16) / 2**24
         return Measured(n=self.n, rung=self.rung, seconds=1.0, trained=Trained(
-            metric="accuracy", val_score=score, val_loss=1 - score, epochs=1, seconds=1, seed=0))
+            metric="accuracy", val_score=score, val_loss=1 - score, epochs=1, seconds=1, seed=0,
+            share=self.share))
 
     def cancel(self):
         pass
@@ -64,10 +65,13 @@ class InstantEvaluator:
     def order(self, screened: Sequence[Screened], labelled):
         return Ordered(places=tuple(sorted(range(len(screened)), key=lambda i: -screened[i].counts.macs)))
 
-    def start(self, trial, rung, limit_s):
-        self.tick(1.0)
+    def cost(self, trial, share):
+        return share
+
+    def start(self, trial, rung, limit_s, share=1.0):
+        self.tick(share)
         self.started.append(trial.n)
-        return Instant(trial, rung, self.fail)
+        return Instant(trial, rung, self.fail, share)
 
     def settle(self, trial, limit_s, targets):
         return []

@@ -74,3 +74,13 @@ def test_short_training_is_deterministic(rungs):
     assert first.trained is not None
     assert first.trained.val_score == second.trained.val_score
     assert first.trained.test_score is None
+
+
+def test_a_share_of_a_training_is_a_schedule_of_its_own(rungs):
+    """A third of the epochs, marked as such in the result, and charged as a third."""
+    trial = Trial(n=1, status="pending", proposal=Proposal(
+        graph=graphs()[0], origin=Origin(strategy="t", operator="t", step=0)))
+    whole, part = (rungs.start(trial, "short", 60.0, share=share).result().trained for share in (1.0, 1 / 3))
+    assert (whole.share, part.share) == (1.0, 1 / 3)
+    assert part.epochs == pytest.approx(whole.epochs / 3, rel=0.1)
+    assert rungs.cost(trial, 1 / 3) == 1 / 3

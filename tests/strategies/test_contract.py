@@ -1,6 +1,7 @@
 """Every classical strategy keeps the contract."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -123,6 +124,24 @@ class TestBayesianFront(StrategyContract):
         return BayesianFront(setup, initial=5)
 
 
+class TestSuccessiveHalving(StrategyContract):
+    def make(self, setup):
+        return load_strategy("successive_halving")(setup)
+
+
+class TestSuccessiveHalvingOpen(TestSuccessiveHalving):
+    space_name = "open"
+
+
+class TestSuccessiveHalvingOnATable(TestSuccessiveHalving):
+    def make(self, setup):
+        return super().make(replace(setup, shares=(0.25, 0.5, 0.75, 1.0)))
+
+
+class TestProxyWarmConvnet(TestProxyWarm):
+    space_name = "convnet"
+
+
 TINY = """
 name: tiny
 title: Eight designs
@@ -204,3 +223,16 @@ def test_reinforce_names_the_spaces_it_works_on():
     space = load_space("open")
     with pytest.raises(InputError, match="convnet"):
         load_strategy("reinforce")(Setup(space=space, settings=Settings(), shape=space.spec.shape, classes=10))
+
+
+WRITTEN_ELSEWHERE = {"agent", "darts", "one_shot"}
+
+
+@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - WRITTEN_ELSEWHERE))
+def test_every_strategy_has_a_page_and_stands_in_the_index(name):
+    """A page says the idea, when to use it and figures, or that there are none; the index links it."""
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    page = (docs / "strategies" / f"{name}.md").read_text(encoding="utf-8")
+    assert page.startswith(f"# {name}\n")
+    assert name == "none" or all(part in page for part in ("**Settings.**", "**When.**", "## Figures", "llmnas bench"))
+    assert f"strategies/{name}.md" in (docs / "strategies.md").read_text(encoding="utf-8")
