@@ -188,23 +188,29 @@ def _train_seconds(bench: Benchmark) -> Column:
 
 
 def _trajectory(bench: Benchmark, entry: Entry, outcome: Outcome, cpu_s: float) -> Trajectory:
-    seconds = [_train_seconds(bench).get(name) for name in outcome.charged]
-    known = [one for one in seconds if one is not None]
-    timed = len(known) == len(seconds) and not outcome.proxied
-    at = [waited + trained for waited, trained in zip(outcome.waited_s, accumulate(known), strict=False)]
-    paid = tuple(Paid(what=name, score=bench.validation(name) / 100, at_s=at[place] if timed else None,
-                      latency_ms=bench.latency(name)) for place, name in enumerate(outcome.charged))
+    column = _train_seconds(bench)
+    known = [cost * column[name] for name, cost in outcome.trainings if name in column]
+    timed = len(known) == len(outcome.trainings) and not outcome.proxied
+    costs, trained = list(accumulate(cost for _, cost in outcome.trainings)), list(accumulate(known))
+    paid = tuple(Paid(what=name, score=bench.validation(name) / 100, at=round(costs[place], 6),
+                      at_s=waited + trained[place] if timed else None, latency_ms=bench.latency(name))
+                 for name, waited, place in zip(outcome.charged, outcome.waited_s, outcome.whole, strict=True))
     counts, usage = outcome.counts, outcome.usage
     charges = Charges(
-        proposals=len(outcome.charged) + counts.total(), invalid=counts["invalid"], duplicate=counts["repeats"],
+        proposals=_trained(outcome) + counts.total(), invalid=counts["invalid"], duplicate=counts["repeats"],
         refused=counts["refused"], passed_over=counts["passed_over"], repaired=outcome.repaired,
-        evaluations=len(outcome.charged), predicted=outcome.predicted, proxies=outcome.proxied, calls=outcome.calls,
+        evaluations=round(outcome.cost, 6), predicted=outcome.predicted, proxies=outcome.proxied, calls=outcome.calls,
         input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, usd=usage.usd, llm_s=usage.seconds,
-        proxy_s=None if outcome.proxied else 0.0, train_s=sum(known) if len(known) == len(seconds) else None,
+        proxy_s=None if outcome.proxied else 0.0, train_s=sum(known) if len(known) == len(outcome.trainings) else None,
         cpu_s=round(cpu_s, 4))
     return Trajectory(arm=entry.arm.label, strategy=entry.arm.strategy, seed=entry.seed, paid=paid, charges=charges,
                       stopped=outcome.stopped, model=outcome.model,
                       end_s=usage.seconds + sum(known) if timed else None)
+
+
+def _trained(outcome: Outcome) -> int:
+    """Returns how many proposals were trained; a promotion trains one again."""
+    return len({name for name, _ in outcome.trainings}) if outcome.brief else len(outcome.charged)
 
 
 # -- judging

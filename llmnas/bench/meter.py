@@ -92,6 +92,8 @@ class Outcome:
         calls: Calls of it, failed ones included.
         usage: What they cost together: tokens, money, seconds.
         waited_s: Seconds of model calls up to each evaluation, in the order of `charged`.
+        trainings: Every training paid for, parts included: name of the row and cost, in order.
+        whole: The places in `trainings` of those in `charged`.
     """
 
     seed: int
@@ -107,6 +109,8 @@ class Outcome:
     calls: int = 0
     usage: Usage = field(default_factory=lambda: Spent().usage)
     waited_s: list[float] = field(default_factory=list)
+    trainings: list[tuple[str, float]] = field(default_factory=list)
+    whole: list[int] = field(default_factory=list)
 
 
 class Trace:
@@ -225,7 +229,9 @@ class TableEvaluator:
             raise ValueError(f"trial {trial.n} has no graph")
         name = self.bench.name(trial.proposal.graph)
         self.outcome.cost += cost
+        self.outcome.trainings.append((name, cost))
         if share == 1:
+            self.outcome.whole.append(len(self.outcome.trainings) - 1)
             self.outcome.charged.append(name)
             self.outcome.waited_s.append(self.outcome.usage.seconds)
         else:

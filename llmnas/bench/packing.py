@@ -23,7 +23,7 @@ from llmnas.data import read, reopen
 from llmnas.errors import InputError
 from llmnas.latency.state import cpu_name
 from llmnas.network import Network
-from llmnas.proxies import PROXIES
+from llmnas.proxies.evaluate import DEFAULT_SET
 from llmnas.space import Digits, Space, load_space
 
 BENCH: Final = "conv1d"
@@ -31,7 +31,7 @@ DATASET: Final = "mnist1d"
 LATENCY: Final = "cpu_ms"
 TOGETHER: Final = 24
 """Networks timed in turn, so that what else the machine does falls on all of them."""
-TIMING_S: Final = 0.25
+TIMING_S: Final = 0.12
 BATCH: Final = 64
 _SCORED, _TIMED = "proxies.jsonl", "latency.jsonl"
 
@@ -80,7 +80,7 @@ def _scores(out: Path, space: Space, cell: str) -> dict[str, Any]:
     data = reopen(out / "data")
     x, y = read(data, "train")
     mean, std = data.mean[0], data.std[0]
-    found = score(_network(space, cell), (x[:BATCH] - mean) / std, y[:BATCH], list(PROXIES), 0)
+    found = score(_network(space, cell), (x[:BATCH] - mean) / std, y[:BATCH], list(DEFAULT_SET), 0)
     return {"ops": cell, **{name: None if one.value is None else float(f"{one.value:.6g}")
                             for name, one in found.items()}}
 
@@ -160,6 +160,6 @@ def _card(out: Path, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
             "validation": spread(out),
             "latency": {"column": LATENCY, "target": "cpu", "batch": 1, "runtime": "eager",
                         "clock": "CPU time of one thread", "cpu": cpu_name()},
-            "proxies": {"names": list(PROXIES), "batch": BATCH, "part": "train", "seed": 0},
+            "proxies": {"names": list(DEFAULT_SET), "batch": BATCH, "part": "train", "seed": 0},
             "made": {"on": datetime.now(UTC).date().isoformat(), "torch": version("torch"),
                      "python": platform.python_version(), "command": "llmnas bench build DIR"}}

@@ -80,7 +80,7 @@ def analyse(trajectories: Sequence[Trajectory], measures: Sequence[Measure],
         raise InputError(f"a comparison needs two arms, there is {', '.join(arms) or 'none'}",
                          "name two strategies, or random,random for an A/A pair")
     reference = reference_of(list(arms), question.reference)
-    length = question.evals or max(len(one.paid) for one in trajectories)
+    length = question.evals or max(one.length for one in trajectories)
     every = curves.by_evaluation(arms, length)
     values = {measure.name: _values(arms, measure, length) for measure in measures}
     known = [measure for measure in measures if _compared(values[measure.name])]
@@ -163,8 +163,8 @@ def _arm(arm: str, own: list[Trajectory], values: Mapping[str, Mapping[int, floa
     return {"arm": arm, "strategy": own[0].strategy, "model": model, "mock": mock, "seeds": [one.seed for one in own],
             "measures": {name: _described(list(found.values())) for name, found in values.items()},
             "target": None if target is None else _until(own, target),
-            "evaluations": fmean(len(one.paid) for one in own),
-            "short": sum(len(one.paid) < length for one in own),
+            "evaluations": fmean(one.charges.evaluations for one in own),
+            "short": sum(one.length < length for one in own),
             "rates": rates(own), "charges": mean_charges(own), "stopped": ends(own), "note": MOCK if mock else ""}
 
 
@@ -227,7 +227,7 @@ def _notes(arms: Mapping[str, list[Trajectory]], length: int) -> list[str]:
     for arm, own in arms.items():
         if any(one.mock for one in own):
             notes.append(f"{arm}: {MOCK}.")
-        short = [len(one.paid) for one in own if len(one.paid) < length]
+        short = [one.length for one in own if one.length < length]
         if short:
             reasons = ", ".join(f"{reason} {n}" for reason, n in ends(own).items())
             notes.append(f"{arm}: {len(short)} of {len(own)} searches ended before {length} evaluations, after "

@@ -23,12 +23,11 @@ POINTS: Final = 200
 
 def incumbents(trajectory: Trajectory, length: int) -> Values:
     """Returns the best score after each of `length` evaluations; nan before the first score, level after the last."""
-    scores = [math.nan if one.score is None else one.score for one in trajectory.paid[:length]]
-    best = np.full(length, math.nan)
-    if scores:
-        best[:len(scores)] = np.fmax.accumulate(np.array(scores))
-        best[len(scores):] = best[len(scores) - 1]
-    return best
+    best = np.full(length + 1, math.nan)
+    for place, one in zip(trajectory.places, trajectory.paid, strict=True):
+        if place <= length and one.score is not None:
+            best[place] = np.fmax(best[place], one.score)
+    return np.asarray(np.fmax.accumulate(best)[1:])
 
 
 def incumbents_at(trajectory: Trajectory, seconds: Values) -> Values:
@@ -41,7 +40,8 @@ def incumbents_at(trajectory: Trajectory, seconds: Values) -> Values:
     known = [when for when in times if when is not None]
     if len(known) != len(times):
         raise ValueError(f"the seconds of {trajectory.arm}, seed {trajectory.seed}, are not known")
-    best = np.concatenate([[math.nan], incumbents(trajectory, len(times))])
+    scores = [math.nan if one.score is None else one.score for one in trajectory.paid]
+    best = np.fmax.accumulate(np.array([math.nan, *scores]))
     return np.asarray(best[np.searchsorted(np.array(known), seconds, side="right")])
 
 
@@ -73,7 +73,7 @@ def by_evaluation(arms: dict[str, list[Trajectory]], length: int) -> dict[str, A
     found = {}
     for arm, own in arms.items():
         curves = np.array([incumbents(one, length) for one in own])
-        ends = np.array([len(one.paid) for one in own])
+        ends = np.array([one.length for one in own])
         ended = [float((ends < place).mean()) for place in range(1, length + 1)]
         found[arm] = {**band(curves), "ended": ended}
     return {"x": list(range(1, length + 1)), "arms": found}
@@ -102,7 +102,7 @@ def _end(trajectory: Trajectory) -> float:
 
 def reached(trajectory: Trajectory, target: float) -> tuple[int, float | None] | None:
     """Returns the evaluation with which a search reached a score, and its charged second; None when it never did."""
-    for place, one in enumerate(trajectory.paid, start=1):
+    for place, one in zip(trajectory.places, trajectory.paid, strict=True):
         if one.score is not None and one.score >= target:
             return place, one.at_s
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -169,8 +169,7 @@ def trajectory(run: Run, arm: str, seed: int | None = None) -> Trajectory:
     """
     state = run.state
     target = next(iter(state.targets), None)
-    paid = tuple(_paid(state.trial(event.body.n), event.t_s, target) for event in run.events
-                 if isinstance(event.body, Measured) and event.body.rung == "short")
+    paid = tuple(_all_paid(run, target))
     ended = next((event.t_s for event in run.events if isinstance(event.body, Stopped)), None)
     final = state.trial(state.selected.n).trained.get("final") if state.selected else None
     found = Trajectory(arm=arm, strategy=state.settings.strategy, seed=run.seed if seed is None else seed, paid=paid,
@@ -181,9 +180,20 @@ def trajectory(run: Run, arm: str, seed: int | None = None) -> Trajectory:
                                                  "validation": best.score if best else None}})
 
 
-def _paid(trial: Trial, at_s: float, target: str | None) -> Paid:
+def _all_paid(run: Run, target: str | None) -> Iterator[Paid]:
+    """Yields the whole short trainings; what parts of others cost is in the count."""
+    cost = 0.0
+    for event in run.events:
+        if isinstance(event.body, Measured) and event.body.rung == "short":
+            share = event.body.trained.share if event.body.trained else 1.0
+            cost += share
+            if share == 1:
+                yield _paid(run.state.trial(event.body.n), cost, event.t_s, target)
+
+
+def _paid(trial: Trial, at: float, at_s: float, target: str | None) -> Paid:
     timed = trial.latency.get(target or "")
-    return Paid(what=trial.key or str(trial.n), score=None if trial.violates else trial.score, at_s=at_s,
+    return Paid(what=trial.key or str(trial.n), score=None if trial.violates else trial.score, at=at, at_s=at_s,
                 latency_ms=timed.ms if timed else None)
 
 
@@ -192,7 +202,7 @@ def _charges(state: RunState) -> Charges:
     refused = sum(bool(trial.violates) for trial in screened)
     proxied = sum(len(trial.scores) > 2 for trial in state.trials) + sum(one.scored for one in state.pools.values())
     return Charges(proposals=spent.proposals, invalid=spent.invalid, duplicate=spent.duplicate, refused=refused,
-                   passed_over=len(screened) - refused, repaired=spent.repaired, evaluations=spent.evaluations,
+                   passed_over=len(screened) - refused, repaired=spent.repaired, evaluations=spent.cost,
                    proxies=proxied, calls=spent.calls, input_tokens=spent.usage.input_tokens,
                    output_tokens=spent.usage.output_tokens, usd=spent.usage.usd, llm_s=spent.usage.seconds,
                    proxy_s=spent.screen_s, train_s=spent.train_s)

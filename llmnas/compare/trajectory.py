@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
+from typing import Final
 
 import numpy as np
 from pydantic import Field
 
 from llmnas.errors import InputError
 from llmnas.graph import Frozen
+
+_ROUNDING: Final = 1e-6
 
 
 @dataclass(frozen=True)
@@ -69,12 +73,14 @@ class Paid(Frozen):
     Attributes:
         what: The architecture: name of a row, or key.
         score: Validation score, higher is better; None when the training failed or broke a constraint.
+        at: Evaluations charged up to and with it, where parts of trainings were charged too; None for its place.
         at_s: Seconds charged up to and with it; None when unknown.
         latency_ms: Latency on the first target; None when unknown.
     """
 
     what: str
     score: float | None
+    at: float | None = None
     at_s: float | None = None
     latency_ms: float | None = None
 
@@ -89,7 +95,7 @@ class Charges(Frozen):
         refused: Of those, beyond a constraint or not listed.
         passed_over: Of those, legal and new, but another one of their batch was evaluated.
         repaired: Of those, valid only after repair; None where it was not counted.
-        evaluations: Evaluations charged.
+        evaluations: Evaluations charged; a part of a training is a part of one.
         predicted: Of those, answered by a surrogate.
         proxies: Architectures whose proxies were looked at.
         calls: Calls of a language model, failed ones included.
@@ -109,7 +115,7 @@ class Charges(Frozen):
     refused: int = 0
     passed_over: int = 0
     repaired: int | None = None
-    evaluations: int
+    evaluations: float
     predicted: int = 0
     proxies: int = 0
     calls: int = 0
@@ -130,7 +136,7 @@ class Trajectory(Frozen):
         arm: Label of the arm.
         strategy: Name of its strategy.
         seed: The seed that pairs it with the other arms.
-        paid: Its evaluations.
+        paid: Its evaluations; trainings cut short by design are not among them, but are in what was charged.
         charges: What it cost.
         stopped: Why it ended.
         model: The language model it asked; None when it asks none.
@@ -152,6 +158,16 @@ class Trajectory(Frozen):
     def mock(self) -> bool:
         """Whether its proposals came from the mock in place of a language model."""
         return (self.model or "").startswith("mock")
+
+    @property
+    def places(self) -> list[int]:
+        """The number of evaluations charged when each one was done, parts rounded up."""
+        return [place if one.at is None else ceil(one.at - _ROUNDING) for place, one in enumerate(self.paid, start=1)]
+
+    @property
+    def length(self) -> int:
+        """How many evaluations were charged in all, parts rounded up."""
+        return max(len(self.paid), ceil(self.charges.evaluations - _ROUNDING))
 
     def best(self) -> Paid | None:
         """Returns the evaluation with the best validation score, the first one of equals; None without any."""
