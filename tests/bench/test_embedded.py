@@ -93,3 +93,20 @@ def test_strategies_search_it_without_a_folder(bench, strategy):
     assert outcome.cost <= 12 + 1e-9
     assert outcome.charged or strategy == "successive_halving"
     assert len(set(outcome.charged)) == len(outcome.charged)
+
+
+def test_bayesian_spends_its_screening_around_the_best():
+    """Under a tight cap it pays for no cell beyond it, looks at no more proxies than it may, and beats random draws."""
+    bench = Benchmark(NOWHERE, "conv1d", "mnist1d", "cpu_ms")
+    cap = bench.quantile_ms(0.1)
+    found = {}
+    for name in ("bayesian", "random"):
+        outcomes = [search_once(bench, Terms(name, 15, screen=100, prior=False, cap_ms=cap), seed) for seed in range(4)]
+        found[name] = sum(max(map(bench.validation, one.charged)) for one in outcomes)
+        assert all((bench.latency(row) or 0) <= cap for one in outcomes for row in one.charged)
+        assert all(one.proxied <= 100 for one in outcomes)
+        if name == "bayesian":
+            assert all(one.counts["refused"] == 0 for one in outcomes)
+            assert search_once(bench, Terms(name, 15, screen=100, prior=False, cap_ms=cap), 0).charged == (
+                outcomes[0].charged)
+    assert found["bayesian"] > found["random"]
