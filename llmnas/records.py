@@ -501,6 +501,11 @@ class Pooled(Frozen):
     candidates: tuple[Candidate, ...] = ()
     seconds: float = 0.0
 
+    @property
+    def kept(self) -> int:
+        """How many of them keep all limits; all, where a log does not say."""
+        return sum(not one.violates for one in self.candidates) if self.candidates else self.graphs
+
 
 class Measured(Frozen):
     """One training or measurement of one trial."""

@@ -299,7 +299,7 @@ class Search:
     def _proposals(self, step: int, n: int) -> Sequence[Proposal] | None:
         """Returns the strategy's answer; None when the search was over before it came."""
         earlier = [pool for pool in self.state.pools.values() if pool.step < step]
-        room = max(self.plan.batch, self.plan.proposals // 4) - sum(pool.graphs for pool in earlier)
+        room = max(self.plan.batch, self.plan.proposals // 4) - sum(pool.kept for pool in earlier)
         context = Context(step=step, trials=tuple(self.state.trials), rules=self.state.rules,
                           deadline=self.journal.clock.monotonic(self.end), emit=self.journal.emit,
                           reply=self.model.reply, save=self.model.save, calls=lambda: tuple(self.state.calls),
@@ -320,6 +320,8 @@ class Search:
 
     def _pool(self, step: int, room: int, cap: int | None) -> Callable[[Sequence[ArchGraph]], Sequence[Screened]]:
         """Returns what screens graphs for this ask, once: in all asks a quarter of the proposals the plan expects.
+
+        Graphs that break a limit are screened beside that: they are no candidates, and no proxy is spent on them.
 
         What was screened for this step before the run was killed is charged again, but not held against it.
         """

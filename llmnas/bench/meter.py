@@ -38,6 +38,7 @@ from llmnas.records import (
 from llmnas.search import Journal, Search
 from llmnas.store import MemoryStore, RunState, Spent, total_usage
 from llmnas.strategies import Setup, load_strategy
+from llmnas.strategies.base import Fits
 
 Charge = Literal["distinct", "all"]
 ATTEMPTS: Final = 400
@@ -241,8 +242,7 @@ class TableEvaluator:
 
     def fit(self, job: str, payload: dict[str, Any], name: str, limit_s: float, start: str | None = None) -> Handle:
         """Refuses: a table has no examples to train on."""
-        raise InputError(f"strategy {self.settings.strategy} learns by training, and a table has no data to train on",
-                         "use `llmnas bench gradient --data DATA`, which looks up the rank of what it finds")
+        raise _no_data(self.settings.strategy)
 
     def settle(self, trial: Trial, limit_s: float, targets: Sequence[str]) -> list[Measured]:
         """Returns nothing: a published latency was measured already."""
@@ -343,6 +343,8 @@ def search_once(bench: Benchmark, terms: Terms, seed: int, trace: IO[str] | None
         strategy = load_strategy(terms.strategy)(Setup(
             space=bench.space, settings=settings, shape=shape, classes=classes, targets=targets, task=task_of(bench),
             model=model, prompts=prompts, shares=bench.shares))
+        if isinstance(strategy, Fits):
+            raise _no_data(terms.strategy)
         search = Search(journal, bench.space, shape, classes, strategy,
                         TableEvaluator(bench, settings, lines, outcome), model=kept_calls(model, calls),
                         interrupted=lambda: len(journal.state.trials) >= ATTEMPTS * terms.evals,
@@ -351,6 +353,11 @@ def search_once(bench: Benchmark, terms: Terms, seed: int, trace: IO[str] | None
             reason = search.run().reason
     outcome.stopped = "attempts" if reason == "interrupted" else reason
     return outcome
+
+
+def _no_data(strategy: str) -> InputError:
+    return InputError(f"strategy {strategy} learns by training, and a table has no data to train on",
+                      "use `llmnas bench gradient --data DATA`, which looks up the rank of what it finds")
 
 
 @contextmanager

@@ -33,6 +33,8 @@ PARENTS: Final = 5
 """Best designs whose neighbours are candidates."""
 NEAR: Final = 40
 """Neighbours of each that are looked at."""
+TWO_EDITS: Final = 20
+"""Graphs two edits away from each that are looked at, where latency is limited."""
 FRESH: Final = 16
 """Random candidates beside them, where nothing is screened."""
 MOST: Final = 300
@@ -265,12 +267,19 @@ class Bayesian:
         if not pool.scores:
             return unseen(self.space, rng, share, seen)
         graphs = {graph.key(): graph for parent in self._best_so_far(pool, rng)
-                  for graph in self._some_near(parent, rng)}
+                  for graph in (*self._some_near(parent, rng), *self._two_edits(parent, rng))}
         points = [self._point(graph) for key, graph in graphs.items() if key not in seen and key not in pool.scores]
         if not points:
             return unseen(self.space, rng, share, seen | pool.scores.keys())
         gain = self._feasible(points, pool) * self._hopes(points, rng)
         return [points[i].graph for i in np.argsort(-gain, kind="stable")[:share]]
+
+    def _two_edits(self, parent: ArchGraph, rng: Rng) -> list[ArchGraph]:
+        """Returns some graphs two edits away, where there are limits.
+
+        At a limit one edit makes a design too slow or worse; an op that moves from one place to another is two edits.
+        """
+        return [self.space.mutate(self.space.mutate(parent, rng), rng) for _ in range(TWO_EDITS if self.limits else 0)]
 
     def _best_so_far(self, pool: Pool, rng: Rng) -> list[ArchGraph]:
         """Returns the designs whose neighbours are looked at: by merit, or by proxies before anything has one."""

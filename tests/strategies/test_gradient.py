@@ -43,8 +43,8 @@ class Fitted(StrategyContract):
         fit_here(strategy, setup.shape, setup.settings.seed)
         return strategy
 
-    def play(self, setup, steps, seed=0):
-        return super().play(replace(setup, settings=setup.settings.model_copy(update={"seed": seed})), steps, seed)
+    def play(self, setup, steps, seed=0, n=4):
+        return super().play(replace(setup, settings=setup.settings.model_copy(update={"seed": seed})), steps, seed, n)
 
 
 class TestDarts(Fitted):
@@ -232,7 +232,7 @@ def test_latency_costs_are_shares():
     ("darts:order", "expected order=VALUE"),
     ("darts:order=2:paths=one", "use order=1"), ("darts:partial=0", "option partial"),
     ("one_shot:sampling=fare", "option sampling"), ("random:order=2", "takes no options"),
-    ("drats:order=2", "cannot load")])
+    ("drats:order=2", "unknown strategy")])
 def test_options_that_do_not_fit(name, says):
     with pytest.raises(InputError, match=says):
         load_strategy(name)(setup_on())
