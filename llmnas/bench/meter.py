@@ -342,7 +342,8 @@ def search_once(bench: Benchmark, terms: Terms, seed: int, trace: IO[str] | None
                                 task=task_of(bench), environment={}, model=outcome.model, targets=targets))
         strategy = load_strategy(terms.strategy)(Setup(
             space=bench.space, settings=settings, shape=shape, classes=classes, targets=targets, task=task_of(bench),
-            model=model, prompts=prompts, shares=bench.shares))
+            model=model, prompts=prompts, shares=bench.shares,
+            identity=bench.name if terms.charge == "distinct" else ArchGraph.key))
         if isinstance(strategy, Fits):
             raise _no_data(terms.strategy)
         search = Search(journal, bench.space, shape, classes, strategy,

@@ -77,6 +77,7 @@ class Setup:
         classes: Number of classes.
         targets: Keys of the targets, the first one being judged by.
         max_macs: About the most MACs that can be trained in the time; None when there is no such limit.
+        identity: What makes two proposals one: the function that they compute; on a table its row.
         keeps: Whether a legal graph breaks no constraint as far as can be told without running it.
         milliseconds: Predicted latency of a graph on the target that is judged by; None when nothing predicts it.
         task: Facts about the data for prompts.
@@ -91,6 +92,7 @@ class Setup:
     classes: int
     targets: tuple[str, ...] = ()
     max_macs: int | None = None
+    identity: Callable[[ArchGraph], str] = ArchGraph.key
     keeps: Callable[[ArchGraph], bool] = lambda graph: True
     milliseconds: Callable[[ArchGraph], float | None] = lambda graph: None
     task: dict[str, Any] = field(default_factory=dict)
@@ -325,8 +327,9 @@ def proposal(strategy: str, operator: str, step: int, graph: ArchGraph, parents:
         strategy=strategy, operator=operator, step=step, parents=tuple(parent.key() for parent in parents)))
 
 
-def unseen(space: Space, rng: Rng, n: int, seen: Container[str]) -> list[ArchGraph]:
-    """Returns `n` random graphs that compute different functions, none of them in `seen`.
+def unseen(space: Space, rng: Rng, n: int, seen: Container[str],
+           identity: Callable[[ArchGraph], str] = ArchGraph.key) -> list[ArchGraph]:
+    """Returns `n` random graphs that differ in `identity`, none of them in `seen`.
 
     Fewer, or none, when `DRAWS` draws in a row bring nothing new: then nearly all of the space was seen.
     """
@@ -334,8 +337,9 @@ def unseen(space: Space, rng: Rng, n: int, seen: Container[str]) -> list[ArchGra
     failures = 0
     while len(found) < n and failures < DRAWS:
         graph = space.sample(rng)
-        if graph.key() in seen or graph.key() in found:
+        name = identity(graph)
+        if name in seen or name in found:
             failures += 1
         else:
-            found[graph.key()], failures = graph, 0
+            found[name], failures = graph, 0
     return list(found.values())

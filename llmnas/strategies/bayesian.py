@@ -35,6 +35,8 @@ NEAR: Final = 40
 """Neighbours of each that are looked at."""
 TWO_EDITS: Final = 20
 """Graphs two edits away from each that are looked at, where latency is limited."""
+FAR: Final = 3
+"""Random graphs beside them for each one that is screened, likewise."""
 FRESH: Final = 16
 """Random candidates beside them, where nothing is screened."""
 MOST: Final = 300
@@ -107,6 +109,7 @@ class Bayesian:
 
     def __init__(self, setup: Setup, initial: int = INITIAL) -> None:
         self.setup, self.space, self.initial = setup, setup.space, initial
+        self.identity = setup.identity
         self.limits = latency_limits(setup.settings, setup.targets)
         self.seen: set[str] = set()
         self.scored: list[Scored] = []
@@ -123,7 +126,7 @@ class Bayesian:
             graph = trial.proposal.graph
             if trial.key is None or graph is None or trial.duplicate_of is not None:
                 continue
-            self.seen.add(trial.key)
+            self.seen.add(self.identity(graph))
             point = replace(self._sized(graph, trial.counts), scores=trial.scores)
             for key, known in self.timed.items():
                 if key in trial.latency:
@@ -155,7 +158,8 @@ class Bayesian:
 
     def ask(self, n: int, rng: Rng, ctx: Context) -> Sequence[Proposal]:
         """Returns the first designs until there is enough to fit, and the best candidates afterwards."""
-        seen = self.seen | ctx.pending()
+        seen = self.seen | {self.identity(trial.proposal.graph) for trial in ctx.trials
+                            if trial.status == "pending" and trial.proposal.graph is not None}
         pool = self._pool(rng, ctx, seen)
         if len(self.scored) < (WARM if pool.scores else self.initial):
             return self._first(n, pool, rng, ctx.step, seen)
@@ -167,7 +171,7 @@ class Bayesian:
             if chosen is None:
                 break
             believed = [*believed, chosen]
-            seen.add(chosen[0].graph.key())
+            seen.add(self.identity(chosen[0].graph))
             asked.append(proposal(self.name, "surrogate", ctx.step, chosen[0].graph, _parents(known)))
         return asked
 
@@ -175,9 +179,12 @@ class Bayesian:
         """Returns the most promising of the pool by proxies, and random draws where it has too few."""
         places = self._promising(pool, rng)[:n] if pool.points else []
         warm = [pool.points[i].graph for i in places]
-        drawn = unseen(self.space, rng, n - len(warm), seen | {graph.key() for graph in warm})
+        drawn = self._drawn(n - len(warm), rng, seen | {self.identity(graph) for graph in warm})
         return [*(proposal(self.name, "warm", step, graph) for graph in warm),
                 *(proposal(self.name, "random", step, graph) for graph in drawn)]
+
+    def _drawn(self, n: int, rng: Rng, seen: set[str]) -> list[ArchGraph]:
+        return unseen(self.space, rng, n, seen, self.identity)
 
     def _promising(self, pool: Pool, rng: Rng) -> list[int]:
         """Returns the places of the pool from the most to the least promising by proxies."""
@@ -189,14 +196,15 @@ class Bayesian:
 
     def _known(self, values: Floats, pool: Pool) -> list[tuple[Point, float]]:
         """Returns the scored points with these values; a batch of one has its proxies from the pool alone."""
-        return [(replace(one.point, scores=one.point.scores or pool.scores.get(one.point.graph.key(), {})), value)
-                for one, value in zip(self.scored, values, strict=True)]
+        points = [one.point for one in self.scored]
+        return [(replace(point, scores=point.scores or pool.scores.get(self.identity(point.graph), {})), value)
+                for point, value in zip(points, values, strict=True)]
 
     def _chosen(self, known: Sequence[tuple[Point, float]], believed: Sequence[tuple[Point, float]], pool: Pool,
                 rng: Rng, seen: set[str]) -> tuple[Point, float] | None:
         """Returns the candidate of greatest expected improvement and the value expected of it."""
         found: list[tuple[float, Point, float]] = []
-        inside = [point for point in pool.points if point.graph.key() not in seen]
+        inside = [point for point in pool.points if self.identity(point.graph) not in seen]
         if inside:
             found.append(_best(inside, known, believed, screened, SCREENED, np.ones(len(inside))))
         if not inside or not pool.grows:
@@ -209,9 +217,9 @@ class Bayesian:
 
     def _outside(self, known: Sequence[tuple[Point, float]], rng: Rng, seen: set[str]) -> list[Point]:
         """Returns neighbours of the best designs and random draws, within the limits on size if any is."""
-        graphs = {graph.key(): graph for parent in _parents(known) for graph in self._some_near(parent, rng)
-                  if graph.key() not in seen}
-        graphs |= {graph.key(): graph for graph in unseen(self.space, rng, FRESH, seen)}
+        graphs = {self.identity(graph): graph for parent in _parents(known) for graph in self._some_near(parent, rng)
+                  if self.identity(graph) not in seen}
+        graphs |= {self.identity(graph): graph for graph in self._drawn(FRESH, rng, seen)}
         points = [self._sized(graph) for graph in graphs.values()]
         return [point for point in points if self._fits(point)] or points
 
@@ -257,22 +265,26 @@ class Bayesian:
             point = replace(self._sized(one.graph, one.counts), scores=one.scores)
             for key in timed.keys() & one.latency.keys():
                 timed[key].append((point, float(np.log(one.latency[key].ms))))
-            if not one.violates and one.graph.key() not in seen:
+            if not one.violates and self.identity(one.graph) not in seen:
                 points.append(point)
                 ms.append(one.latency[target].ms if target in one.latency else None)
-        return Pool(points, ms, {one.graph.key(): one.scores for one in candidates}, timed, grows)
+        return Pool(points, ms, {self.identity(one.graph): one.scores for one in candidates}, timed, grows)
 
     def _grown(self, share: int, pool: Pool, rng: Rng, seen: set[str]) -> list[ArchGraph]:
         """Returns graphs worth screening: random ones at first, then neighbours of the best, the best of them first."""
         if not pool.scores:
-            return unseen(self.space, rng, share, seen)
-        graphs = {graph.key(): graph for parent in self._best_so_far(pool, rng)
+            return self._drawn(share, rng, seen)
+        graphs = {self.identity(graph): graph for parent in self._best_so_far(pool, rng)
                   for graph in (*self._some_near(parent, rng), *self._two_edits(parent, rng))}
+        if self.limits:  # neighbours of the best run out at a limit; what is far away may keep it too
+            graphs |= {self.identity(graph): graph for graph in self._drawn(FAR * share, rng, seen)}
         points = [self._point(graph) for key, graph in graphs.items() if key not in seen and key not in pool.scores]
         if not points:
-            return unseen(self.space, rng, share, seen | pool.scores.keys())
-        gain = self._feasible(points, pool) * self._hopes(points, rng)
-        return [points[i].graph for i in np.argsort(-gain, kind="stable")[:share]]
+            return self._drawn(share, rng, seen | pool.scores.keys())
+        chance, gain = self._feasible(points, pool), self._hopes(points, rng)
+        hopeful = list(np.argsort(-chance * gain, kind="stable")[:share - share // 2])
+        likely = [i for i in np.argsort(-chance * rng.random(len(points)), kind="stable") if i not in set(hopeful)]
+        return [points[i].graph for i in (*hopeful, *likely[:share // 2])]
 
     def _two_edits(self, parent: ArchGraph, rng: Rng) -> list[ArchGraph]:
         """Returns some graphs two edits away, where there are limits.
