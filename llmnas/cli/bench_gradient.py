@@ -10,7 +10,6 @@ import typer
 
 from llmnas.cli.bench_answer import answer, say
 from llmnas.cli.look import AsJson
-from llmnas.errors import InputError
 
 
 def gradient(
@@ -25,19 +24,17 @@ def gradient(
                                                    "search. [default: none]", show_default=False)] = None,
     data_dir: Annotated[Path | None, typer.Option(envvar="LLMNAS_DATA", help="Folder with the table.",
                                                   show_default=False)] = None,
-    dataset: Annotated[str, typer.Option(help="Data set of the table.")] = "c10",
+    dataset: Annotated[str | None, typer.Option(help="Data set of the table. [default: its first]",
+                                                show_default=False)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads of a fit.", min=1)] = 1,
     as_json: AsJson = False,
 ) -> None:
     """What darts and one_shot derive on your data, how their fits went, and the rank of it in a table."""
     from llmnas.bench.gradient import Terms, bench_gradient
-    from llmnas.bench.tabular import Benchmark
-    from llmnas.cli.bench_search import names
+    from llmnas.cli.bench_search import names, places
 
-    if bench is not None and data_dir is None:
-        raise InputError("--bench needs the folder of its table", "give --data-dir or set LLMNAS_DATA")
-    table = None if bench is None or data_dir is None else Benchmark(data_dir, bench, dataset)
+    table = None if bench is None else places(data_dir, bench, dataset, [None])[0].open()
     terms = Terms(data, space, minutes, top, device, threads)
     answer("gradient", bench_gradient(terms, names(strategy, "--strategy"), seeds, table, say), as_json, _lines)
 

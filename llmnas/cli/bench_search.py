@@ -63,9 +63,9 @@ def search(
 
     if max_latency_quantile is not None and device is None:
         raise InputError("--max-latency-quantile needs a device", "give --device COLUMN")
-    places = _places(data_dir, bench, dataset, names(device, "--device") if device else [None])
+    found = places(data_dir, bench, dataset, names(device, "--device") if device else [None])
     terms = Terms("", evals, charge, screen, batch, not no_prior, None, llm, prompt)
-    result = bench_search(places, names(strategy, "--strategy"), terms, seeds, max_latency_quantile, workers, trace,
+    result = bench_search(found, names(strategy, "--strategy"), terms, seeds, max_latency_quantile, workers, trace,
                           say)
     answer("search", result, as_json, _search_lines)
 
@@ -92,9 +92,9 @@ def pareto(
     from llmnas.bench.fronts import bench_pareto
     from llmnas.bench.meter import Terms
 
-    places = _places(data_dir, bench, dataset, names(device, "--device"))
+    found = places(data_dir, bench, dataset, names(device, "--device"))
     terms = Terms("", evals, charge, screen, batch, not no_prior, None, llm, prompt)
-    answer("pareto", bench_pareto(places, names(strategy, "--strategy"), terms, seeds, workers, trace, say), as_json,
+    answer("pareto", bench_pareto(found, names(strategy, "--strategy"), terms, seeds, workers, trace, say), as_json,
            _pareto_lines)
 
 
@@ -117,7 +117,12 @@ def _import_lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"{result['table']}: {result['rows']:,} rows, {len(result['columns'])} columns"
 
 
-def _places(data_dir: Path | None, bench: str, dataset: str | None, columns: Sequence[str | None]) -> list[Place]:
+def places(data_dir: Path | None, bench: str, dataset: str | None, columns: Sequence[str | None]) -> list[Place]:
+    """Returns the places of a table's data sets and columns; its first data set where none is named.
+
+    Raises:
+        InputError: The table needs a folder and there is none.
+    """
     from llmnas.bench.seeds import Place
     from llmnas.bench.tabular import LAYOUTS, first_dataset
 
