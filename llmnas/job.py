@@ -49,7 +49,7 @@ from llmnas.report.console import open_console
 from llmnas.report.html import write_report
 from llmnas.search import Journal, Model, Search, train_one
 from llmnas.space import Space, load_space, parse_graph
-from llmnas.space.library import default_space
+from llmnas.space.loading import default_space
 from llmnas.store import RunState, RunStore, new_run_name, point_latest, to_json_file
 from llmnas.strategies import Setup, load_strategy
 from llmnas.train import METRICS, recipe_for

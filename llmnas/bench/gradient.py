@@ -24,7 +24,7 @@ from llmnas.records import SUPERNET, Event, Fitted, Plan, Proposal, RunStarted, 
 from llmnas.report.fits import agreed
 from llmnas.search import Journal
 from llmnas.space import Space, load_space
-from llmnas.space.library import default_space
+from llmnas.space.loading import default_space
 from llmnas.space.superposed import Superposition
 from llmnas.store import RunState, RunStore
 from llmnas.strategies import Context, Setup, Strategy, load_strategy

@@ -27,7 +27,7 @@ from llmnas.records import (
     Usage,
     Warned,
 )
-from llmnas.space.library import load_space
+from llmnas.space.loading import load_space
 from llmnas.store import fold
 
 OPERATORS = ("prior", "llm_fresh", "llm_mutate", "mutate", "crossover")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llmnas.graph import ArchGraph, Node
 from llmnas.report import draw
-from llmnas.space.library import list_spaces, load_space
+from llmnas.space.loading import list_spaces, load_space
 
 SVG = "{http://www.w3.org/2000/svg}"
 

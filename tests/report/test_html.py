@@ -8,7 +8,7 @@ import pytest
 from llmnas.records import Event, Told
 from llmnas.report import facts
 from llmnas.report.html import render, write_report
-from llmnas.space.library import load_space
+from llmnas.space.loading import load_space
 from llmnas.store import RunState, fold
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
