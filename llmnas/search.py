@@ -318,14 +318,14 @@ class Search:
                 self.journal.tick("waiting for the language model")
         return None
 
-    def _pool(self, step: int, room: int, cap: int | None) -> Callable[[Sequence[ArchGraph]], Sequence[Screened]]:
+    def _pool(self, step: int, room: int, cap: int | None) -> Callable[[Sequence[ArchGraph]], Sequence[Candidate]]:
         """Returns what screens graphs for this ask, once: in all asks a quarter of the proposals the plan expects.
 
         Graphs that break a limit are screened beside that: they are no candidates, and no proxy is spent on them.
 
         What was screened for this step before the run was killed is charged again, but not held against it.
         """
-        def screen(graphs: Sequence[ArchGraph]) -> Sequence[Screened]:
+        def screen(graphs: Sequence[ArchGraph]) -> Sequence[Candidate]:
             nonlocal room
             taken, room = list(graphs[:room]), 0
             if not taken:
@@ -337,7 +337,7 @@ class Search:
                                          violates=one.violates) for graph, one in zip(taken, screened, strict=True))
             self.journal.emit(Pooled(step=step, graphs=len(taken), scored=sum(len(one.scores) > 2 for one in screened),
                                      candidates=candidates, seconds=self.journal.clock.t() - started))
-            return screened
+            return candidates
 
         return screen
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 import numpy as np
 from pydantic import ValidationError
@@ -19,9 +19,6 @@ from llmnas.network import Shape
 from llmnas.plugins import is_path, load_path, plugins
 from llmnas.records import Body, Called, Candidate, Origin, Proposal, Rates, Settings, Trial
 from llmnas.space import Space
-
-if TYPE_CHECKING:
-    from llmnas.evaluate.base import Screened
 
 Rng = np.random.Generator
 
@@ -143,7 +140,7 @@ class Context:
     reply: Callable[[str], Any | None]
     save: Callable[[Any], str]
     calls: Callable[[], Sequence[Called]] = tuple
-    screen: Callable[[Sequence[ArchGraph]], Sequence[Screened]] = lambda graphs: ()
+    screen: Callable[[Sequence[ArchGraph]], Sequence[Candidate]] = lambda graphs: ()
     room: int = 0
     pool: Sequence[Candidate] = ()
 

@@ -253,9 +253,7 @@ class Bayesian:
         """Returns the pool of all asks so far, grown by what this one may screen."""
         pool = self._gathered(ctx.pool, seen, grows=True)
         share = ceil(ctx.room / GROWTH) if ctx.pool else min(ctx.room, max(LEAST, ceil(ctx.room / FIRST)))
-        wanted = self._grown(share, pool, rng, seen) if share else []
-        added = [Candidate(graph=graph, counts=one.counts, scores=one.scores, latency=one.latency,
-                           violates=one.violates) for graph, one in zip(wanted, ctx.screen(wanted), strict=False)]
+        added = ctx.screen(self._grown(share, pool, rng, seen)) if share else ()
         return self._gathered([*ctx.pool, *added], seen, grows=ctx.room > len(added))
 
     def _gathered(self, candidates: Sequence[Candidate], seen: set[str], grows: bool) -> Pool:
