@@ -31,7 +31,7 @@ STRATEGIES: Final[dict[str, str]] = {
     "nsga2": "llmnas.strategies.nsga2:Nsga2",
     "reinforce": "llmnas.strategies.reinforce:Reinforce",
     "bayesian": "llmnas.strategies.bayesian:Bayesian",
-    "bayesian_front": "llmnas.strategies.bayesian:BayesianFront",
+    "bayesian_front": "llmnas.strategies.bayesian_front:BayesianFront",
     "successive_halving": "llmnas.strategies.successive_halving:SuccessiveHalving",
     "darts": "llmnas.strategies.darts:Darts",
     "one_shot": "llmnas.strategies.one_shot:OneShot",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
@@ -15,9 +15,7 @@ from llmnas.records import Candidate, Counts, Proposal, Trial
 from llmnas.strategies.base import Context, Rng, Setup, proposal, unseen
 from llmnas.strategies.points import Floats, Point, edge_features, screened, sized, structure
 from llmnas.strategies.proxy_warm import by_proxies
-
-if TYPE_CHECKING:
-    from llmnas.strategies.gaussian import GaussianProcess
+from llmnas.strategies.surrogate import SCREENED, SIZED, STRUCTURE, best_of, expected, fitted
 
 INITIAL: Final = 10
 """Random designs before the first fit, as in the paper."""
@@ -39,23 +37,11 @@ FAR: Final = 3
 """Random graphs beside them for each one that is screened, likewise."""
 FRESH: Final = 16
 """Random candidates beside them, where nothing is screened."""
-MOST: Final = 300
-"""Trials a process is fitted to: the better half of them are the best, the others the latest."""
 TIMED: Final = 150
 """Latencies, the latest, that a process is fitted to."""
-STRUCTURE: Final = ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0))
-SIZED: Final = (*((*one, 0.0) for one in STRUCTURE), (1.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 1.0))
-SCREENED: Final = (*((*one, 0.0) for one in SIZED), (0.0, 0.0, 0.0, 1.0), (1.0, 0.0, 0.0, 1.0), (0.0, 1.0, 0.0, 1.0),
-                   (1.0, 1.0, 0.0, 1.0), (1.0, 1.0, 1.0, 1.0))
-"""Weights of the groups of features (`llmnas.strategies.points`) among which the marginal likelihood decides."""
 HOPELESS: Final = 0.1
 """Candidates whose chance to keep the limits is below this share of the best chance are not proposed."""
-RHO: Final = 0.05
-"""Weight of the linear part of ParEGO's scalar (Knowles 2006, section III)."""
 KEPT: Final = 20_000
-
-Groups = Callable[[Sequence[Point]], list[Floats]]
-
 
 @dataclass(frozen=True)
 class Scored:
@@ -206,11 +192,11 @@ class Bayesian:
         found: list[tuple[float, Point, float]] = []
         inside = [point for point in pool.points if self.identity(point.graph) not in seen]
         if inside:
-            found.append(_best(inside, known, believed, screened, SCREENED, np.ones(len(inside))))
+            found.append(best_of(inside, known, believed, screened, SCREENED, np.ones(len(inside))))
         if not inside or not pool.grows:
             outside = self._outside(known, rng, seen)
             if outside:
-                found.append(_best(outside, known, believed, sized, SIZED, self._feasible(outside, pool)))
+                found.append(best_of(outside, known, believed, sized, SIZED, self._feasible(outside, pool)))
         return max(found, key=lambda one: one[0])[1:] if found else None
 
     # -- candidates that are not screened
@@ -242,8 +228,8 @@ class Bayesian:
             if len(known) >= self.initial:
                 logs = np.array([log for _, log in known])
                 centre, width = float(logs.mean()), max(float(logs.std()), 1e-6)
-                process = _process([point for point, _ in known], (logs - centre) / width, structure, STRUCTURE)
-                mean, spread = process.predict(structure(candidates))
+                fit = fitted([point for point, _ in known], (logs - centre) / width, structure, STRUCTURE)
+                mean, spread = fit.predict(structure(candidates))
                 chance *= ndtr(((np.log(most) - centre) / width - mean) / spread)
         return np.where(chance < HOPELESS * chance.max(), 0.0, chance)
 
@@ -296,9 +282,9 @@ class Bayesian:
         if len(self.scored) < WARM:
             return [pool.points[i].graph for i in self._promising(pool, rng)[:PARENTS]] if pool.points else []
         values = self._aims(1, rng)[0]
-        expected: Sequence[float] = _expected(pool.points, self._known(values, pool)).tolist() if pool.points else ()
+        means: Sequence[float] = expected(pool.points, self._known(values, pool)).tolist() if pool.points else ()
         ranked = sorted([*zip((one.point for one in self.scored), values, strict=True),
-                         *zip(pool.points, expected, strict=True)], key=lambda one: -one[1])
+                         *zip(pool.points, means, strict=True)], key=lambda one: -one[1])
         return [point.graph for point, _ in ranked[:PARENTS]]
 
     def _hopes(self, points: Sequence[Point], rng: Rng) -> Floats:
@@ -308,59 +294,8 @@ class Bayesian:
         if len(self.scored) < WARM:
             return rng.random(len(points))
         values = normal_scores(self._aims(1, rng)[0])
-        process = _process([one.point for one in self.scored], values, structure, STRUCTURE)
-        return expected_improvement(*process.predict(structure(points)), float(values.max()))
-
-
-class BayesianFront(Bayesian):
-    """The same for a front of score and cost: every proposal aims at a random weighting of the two (ParEGO).
-
-    The augmented Chebyshev scalar reaches every point of a front, concave parts included. It needs one process, no
-    reference point, and one draw of weights a proposal, so a batch spreads over the front by itself; the expected
-    hypervolume would need a box and an integral for every candidate. Cost is milliseconds on the first target, else
-    multiply-accumulates.
-    """
-
-    name = "bayesian_front"
-
-    def _merit(self, trial: Trial) -> float | None:
-        return trial.score
-
-    def _promising(self, pool: Pool, rng: Rng) -> list[int]:
-        places = by_proxies(self.space.name, [_raw(point) for point in pool.points])
-        promise = np.empty(len(places))
-        promise[places] = np.linspace(1.0, 0.0, len(places))
-        values = _scalars(promise, _costs(pool.points, pool.ms), float(rng.random()))
-        return [int(i) for i in np.argsort(-values, kind="stable")]
-
-    def _aims(self, n: int, rng: Rng) -> list[Floats]:
-        merits = np.array([one.merit for one in self.scored])
-        cost = _costs([one.point for one in self.scored], [one.ms for one in self.scored])
-        return [_scalars(merits, cost, float(rng.random())) for _ in range(n)]
-
-
-def _costs(points: Sequence[Point], ms: Sequence[float | None]) -> Floats:
-    """Returns logs of milliseconds where any is known, else of multiply-accumulates."""
-    if any(one is not None for one in ms):
-        return np.asarray(np.log1p(np.array([np.nan if one is None else one for one in ms])))
-    return np.array([point.sizes[1] for point in points])
-
-
-def _scalars(merits: Floats, costs: Floats, weight: float) -> Floats:
-    """Returns what to maximise for a weight of merit against cost."""
-    return -scalar(np.stack([_unit(-merits), _unit(costs)]), weight)
-
-
-def scalar(objectives: Floats, weight: float) -> Floats:
-    """Returns ParEGO's scalar of two normalised objectives, less is better (Knowles 2006, eq. 2)."""
-    weighted = objectives * np.array([[weight], [1 - weight]])
-    return np.asarray(weighted.max(axis=0) + RHO * weighted.sum(axis=0))
-
-
-def _unit(values: Floats) -> Floats:
-    """Returns values scaled to 0 … 1; unknown ones become 1, the worst."""
-    low, high = np.nanmin(values), np.nanmax(values)
-    return np.nan_to_num((values - low) / max(high - low, 1e-12), nan=1.0)
+        fit = fitted([one.point for one in self.scored], values, structure, STRUCTURE)
+        return expected_improvement(*fit.predict(structure(points)), float(values.max()))
 
 
 def _raw(point: Point) -> dict[str, float]:
@@ -372,52 +307,3 @@ def _raw(point: Point) -> dict[str, float]:
 def _parents(known: Sequence[tuple[Point, float]]) -> list[ArchGraph]:
     best = sorted(range(len(known)), key=lambda i: (-known[i][1], i))[:PARENTS]
     return [known[i][0].graph for i in best]
-
-
-def _most(known: Sequence[tuple[Point, float]]) -> Sequence[tuple[Point, float]]:
-    if len(known) <= MOST:
-        return known
-    best = sorted(range(len(known)), key=lambda i: (-known[i][1], i))[:MOST // 2]
-    latest = [i for i in range(len(known) - 1, -1, -1) if i not in set(best)][:MOST - len(best)]
-    return [known[i] for i in sorted([*best, *latest])]
-
-
-def _process(points: Sequence[Point], values: Floats, groups: Groups,
-             choices: Sequence[Sequence[float]]) -> GaussianProcess:
-    from llmnas.strategies.gaussian import GaussianProcess
-
-    return GaussianProcess(groups(points), values, choices)
-
-
-def _expected(points: Sequence[Point], known: Sequence[tuple[Point, float]]) -> Floats:
-    """Returns the values expected of screened points, on the scale of the known ones."""
-    return _predicted(points, _most(known), (), screened, SCREENED)[0]
-
-
-def _best(candidates: Sequence[Point], known: Sequence[tuple[Point, float]], believed: Sequence[tuple[Point, float]],
-          groups: Groups, choices: Sequence[Sequence[float]], chance: Floats) -> tuple[float, Point, float]:
-    """Returns the greatest expected improvement, whose it is, and the value expected of it."""
-    expected, gain = _predicted(candidates, _most(known), believed, groups, choices)
-    gain = gain * chance
-    chosen = int(np.argmax(gain))
-    return float(gain[chosen]), candidates[chosen], float(expected[chosen])
-
-
-def _predicted(candidates: Sequence[Point], told: Sequence[tuple[Point, float]],
-               believed: Sequence[tuple[Point, float]], groups: Groups,
-               choices: Sequence[Sequence[float]]) -> tuple[Floats, Floats]:
-    """Returns expected values and expected improvements of candidates.
-
-    The groups are made of all points at once: ranks of proxies are ranks among them.
-    """
-    from llmnas.strategies.gaussian import GaussianProcess, expected_improvement, normal_scores
-
-    values = normal_scores(np.array([value for _, value in told]))
-    ladder = np.sort([value for _, value in told])
-    best = float(values.max())
-    scores = np.append(values, np.interp([value for _, value in believed], ladder, np.sort(values)))
-    made = groups([*(point for point, _ in (*told, *believed)), *candidates])
-    n = len(scores)
-    mean, spread = GaussianProcess([group[:n] for group in made], scores, choices).predict(
-        [group[n:] for group in made])
-    return np.interp(mean, np.sort(values), ladder), expected_improvement(mean, spread, best)

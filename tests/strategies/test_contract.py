@@ -12,7 +12,8 @@ from llmnas.records import Latency, Settings
 from llmnas.space import load_space
 from llmnas.strategies import STRATEGIES, Setup, load_strategy
 from llmnas.strategies.base import GLOSSES, proposal
-from llmnas.strategies.bayesian import Bayesian, BayesianFront
+from llmnas.strategies.bayesian import Bayesian
+from llmnas.strategies.bayesian_front import BayesianFront
 from llmnas.strategies.nsga2 import Nsga2
 from llmnas.testing.strategy import StrategyContract, measured
 from tests.search.loop import InstantEvaluator, open_search, toy_settings

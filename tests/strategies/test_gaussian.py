@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from llmnas.space import load_space
-from llmnas.strategies.bayesian import scalar
+from llmnas.strategies.bayesian_front import scalar
 from llmnas.strategies.gaussian import GaussianProcess, expected_improvement, normal_scores, squared_distances
 from llmnas.strategies.points import edge_features
 
