@@ -76,11 +76,13 @@ def bench_build(out: Path, workers: int = 1, limit: int | None = None, say: Say 
         say: Gets progress.
 
     Raises:
-        InputError: The folder is one of another task.
+        InputError: The folder is one of another task, or cannot be written.
     """
-    space = load_space(SPACE)
-    wanted = _wanted(space)
-    data = _data(out)
+    wanted = _wanted(load_space(SPACE))
+    try:
+        data = _data(out)
+    except OSError as fault:
+        raise InputError(f"{out} cannot be written: {fault.strerror}", "give another folder") from None
     done = {(line.ops, line.seed) for line in read_lines(out)}
     left = [one for one in wanted if one not in done][:limit]
     started = time.monotonic()

@@ -128,7 +128,7 @@ def places(data_dir: Path | None, bench: str, dataset: str | None, columns: Sequ
 
     if data_dir is None and not (bench in LAYOUTS and LAYOUTS[bench].embedded):
         raise InputError(f"bench {bench} needs a folder with its table",
-                         "give --data-dir or set LLMNAS_DATA; conv1d comes with llmnas")
+                         f"give --data-dir or set LLMNAS_DATA; known: {', '.join(LAYOUTS)}, of which conv1d needs none")
     folder = data_dir or Path()
     named = names(dataset, "--dataset") if dataset is not None else [first_dataset(bench, folder)]
     return [Place(folder, bench, one, column) for one in named for column in columns]

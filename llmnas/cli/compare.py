@@ -65,10 +65,13 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare strategies seed by seed: better, worse, or do the seeds not tell? Writes compare.html and .json."""
-    from llmnas.compare import page, words
+    from llmnas.compare import page, parse_arms, words
     from llmnas.compare.analysis import Question
 
     _one_source(runs, bench, data)
+    if not runs and len(parse_arms(strategies)) < 2:
+        raise InputError(f"a comparison needs two arms, got {strategies!r}",
+                         "name two strategies, or random,random for an A/A pair")
     question = Question(reference, pairs, by, goal)
     if bench is not None:
         if space != "auto" or budget is not None:

@@ -26,24 +26,11 @@ from llmnas.cli import bench as bench_cli
 from llmnas.errors import InputError
 from llmnas.space import Digits, load_space
 from llmnas.space.lowering import dead_free_string
+from tests.bench.toy import SPACE
 
 DATA = os.environ.get("LLMNAS_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="LLMNAS_DATA is not set: no published tables here")
 
-SPACE = """
-name: toy
-title: "729 cells"
-why: tests
-source: none
-input: image
-shape: [3, 32, 32]
-classes: 10
-cell:
-  nodes: 4
-  ops: [none, skip_connect, nor_conv_3x3]
-skeleton: {kind: nb201, channels: 4, cells: 1, stages: 3}
-rules: []
-"""
 CELLS = ["".join(ops) for ops in product("012", repeat=6)]
 
 

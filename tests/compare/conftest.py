@@ -8,21 +8,7 @@ import pytest
 from llmnas.bench.importing import write_table
 from llmnas.compare import Charges, Paid, Trajectory
 from llmnas.space import Digits, load_space
-
-SPACE = """
-name: toy
-title: "729 cells"
-why: tests
-source: none
-input: image
-shape: [3, 32, 32]
-classes: 10
-cell:
-  nodes: 4
-  ops: [none, skip_connect, nor_conv_3x3]
-skeleton: {kind: nb201, channels: 4, cells: 1, stages: 3}
-rules: []
-"""
+from tests.bench.toy import SPACE
 
 
 @pytest.fixture(scope="session")
