@@ -16,6 +16,7 @@ The protocol, fixed and the same for all strategies:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
@@ -119,6 +120,7 @@ def bench_pareto(places: Sequence[Place], strategies: Sequence[str], terms: Term
         InputError: A table, data set, device or strategy that does not exist.
     """
     benches = {place: place.open() for place in places}
+    terms = replace(terms, front=True)
     runs = run_all([(place, None) for place in places], strategies, terms, seeds, workers, trace, say)
     sets = {id(run): [found_by(benches[run.place], outcome) for outcome in run.outcomes] for run in runs}
     judges = {place: judge(bench) for place, bench in benches.items()}  # the last request was made

@@ -62,6 +62,7 @@ class Terms:
         cap_ms: Most latency; architectures above it are refused, which costs nothing.
         llm: The language model of a strategy that uses one, as ``--llm`` of a run.
         prompt: Its prompt set.
+        front: Whether the front of score and latency is what is asked for.
     """
 
     strategy: str
@@ -73,6 +74,7 @@ class Terms:
     cap_ms: float | None = None
     llm: str = "auto"
     prompt: str = "base"
+    front: bool = False
 
 
 @dataclass
@@ -167,6 +169,15 @@ class TableEvaluator:
     def __init__(self, bench: Benchmark, settings: Settings, trace: Trace, outcome: Outcome) -> None:
         self.bench, self.settings, self.trace, self.outcome = bench, settings, trace, outcome
         self._looked_at: set[str] = set()
+
+    def keeps(self, graph: ArchGraph) -> bool:
+        """Returns whether a graph is a row that breaks no constraint: a column of latencies is there to be read."""
+        return not self._screened(graph).violates
+
+    def milliseconds(self, graph: ArchGraph) -> float | None:
+        """Returns the published latency of a graph; None without a device, or where there is none."""
+        device = self.bench.device
+        return None if device is None else self.bench.latency(self.bench.name(graph))
 
     def screen(self, graphs: Sequence[ArchGraph], scored: int | None, limit_s: float) -> list[Screened]:
         """Returns size, latency and refusals; the published proxies of as many as may still be looked at.
@@ -340,14 +351,15 @@ def search_once(bench: Benchmark, terms: Terms, seed: int, trace: IO[str] | None
         outcome.model = model.name if model else None
         journal.emit(RunStarted(run="bench", settings=settings, plan=_plan(terms.batch, terms.screen),
                                 task=task_of(bench), environment={}, model=outcome.model, targets=targets))
+        evaluator = TableEvaluator(bench, settings, lines, outcome)
         strategy = load_strategy(terms.strategy)(Setup(
             space=bench.space, settings=settings, shape=shape, classes=classes, targets=targets, task=task_of(bench),
-            model=model, prompts=prompts, shares=bench.shares,
+            model=model, prompts=prompts, shares=bench.shares, front=terms.front, keeps=evaluator.keeps,
+            milliseconds=evaluator.milliseconds,
             identity=bench.name if terms.charge == "distinct" else ArchGraph.key))
         if isinstance(strategy, Fits):
             raise _no_data(terms.strategy)
-        search = Search(journal, bench.space, shape, classes, strategy,
-                        TableEvaluator(bench, settings, lines, outcome), model=kept_calls(model, calls),
+        search = Search(journal, bench.space, shape, classes, strategy, evaluator, model=kept_calls(model, calls),
                         interrupted=lambda: len(journal.state.trials) >= ATTEMPTS * terms.evals,
                         identity=bench.name if terms.charge == "distinct" else lambda _: None)
         with _one_thread():

@@ -50,7 +50,7 @@ GLOSSES: Final[dict[str, str]] = {
     "nsga2": "evolution of a front of score and cost",
     "reinforce": "policy gradient on independent decisions; spaces with fixed wiring",
     "bayesian": "Gaussian process and expected improvement within the constraints",
-    "bayesian_front": "the same for a front of score and cost (ParEGO)",
+    "bayesian_front": "the same by expected hypervolume improvement, for a front of score and cost",
     "successive_halving": "many brief trainings, the best third of them again for longer (ASHA)",
     "darts": "gradient descent on a supernet's architecture; spaces where only ops are chosen",
     "one_shot": "evolution by the shared weights of a supernet; likewise",
@@ -81,6 +81,7 @@ class Setup:
         model: The language model, for strategies that use one.
         prompts: The prompt set, likewise.
         shares: Shares of a short training's epochs that can be asked for, rising to 1; None when any can.
+        front: Whether the front of score and cost is what is asked for, not the best score within the limits.
     """
 
     space: Space
@@ -96,6 +97,7 @@ class Setup:
     model: Any = None
     prompts: Any = None
     shares: tuple[float, ...] | None = None
+    front: bool = False
 
     @property
     def target(self) -> str | None:

@@ -24,23 +24,39 @@ class Point:
 
     Attributes:
         graph: The graph.
+        name: What makes it one with others (`llmnas.strategies.base.Setup.identity`).
         encoding: Of its space (`llmnas.space.Space.encode`).
         edges: `edge_features`.
         counts: Its size, where somebody worked it out.
         scores: Proxy scores by name, raw.
+        cost: What it costs to run: log milliseconds on the first target; None when nothing predicts them.
     """
 
     graph: ArchGraph
+    name: str
     encoding: Floats
     edges: Floats
     counts: Counts | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    cost: float | None = None
+
+    @property
+    def raw(self) -> dict[str, float]:
+        """Sizes and proxy scores by name, as `llmnas.proxies.ranking` takes them."""
+        counts = self.counts
+        sizes = {} if counts is None else {"params": float(counts.params), "flops": float(counts.macs)}
+        return {**sizes, **self.scores}
 
     @property
     def sizes(self) -> Floats:
         """Logs of parameters and multiply-accumulates; zeros where they are not known."""
         sizes = (0, 0) if self.counts is None else (self.counts.params, self.counts.macs)
         return np.asarray(np.log1p(np.array(sizes, dtype=float)))
+
+
+def log_cost(milliseconds: float) -> float:
+    """Returns the cost of a latency: what halves it is worth the same everywhere on a front."""
+    return float(np.log(max(milliseconds, 1e-6)))
 
 
 def structure(points: Sequence[Point]) -> list[Floats]:

@@ -1,13 +1,14 @@
-"""What a Gaussian process expects of candidates: values, improvements, and which is best."""
+"""What a Gaussian process expects of candidates."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from llmnas.strategies.points import Floats, Point, screened
+from llmnas.strategies.points import Floats, Point
 
 if TYPE_CHECKING:
     from llmnas.strategies.gaussian import GaussianProcess
@@ -22,7 +23,8 @@ SCREENED: Final = (*((*one, 0.0) for one in SIZED), (0.0, 0.0, 0.0, 1.0), (1.0, 
 Groups = Callable[[Sequence[Point]], list[Floats]]
 
 
-def _most(known: Sequence[tuple[Point, float]]) -> Sequence[tuple[Point, float]]:
+def most(known: Sequence[tuple[Point, float]]) -> Sequence[tuple[Point, float]]:
+    """Returns the points and values that a process is fitted to: at most `MOST`."""
     if len(known) <= MOST:
         return known
     best = sorted(range(len(known)), key=lambda i: (-known[i][1], i))[:MOST // 2]
@@ -38,35 +40,47 @@ def fitted(points: Sequence[Point], values: Floats, groups: Groups,
     return GaussianProcess(groups(points), values, choices)
 
 
-def expected(points: Sequence[Point], known: Sequence[tuple[Point, float]]) -> Floats:
-    """Returns the values expected of screened points, on the scale of the known ones."""
-    return _predicted(points, _most(known), (), screened, SCREENED)[0]
+@dataclass(frozen=True)
+class Forecast:
+    """What a process expects of candidates, in normal scores of the known values.
+
+    Attributes:
+        mean: Of the candidates, (n,).
+        spread: Their standard deviations.
+        known: Scores of what the process was fitted to, (m,).
+        ladder: The known values, sorted: the scale to go back to.
+    """
+
+    mean: Floats
+    spread: Floats
+    known: Floats
+    ladder: Floats
+
+    def value(self, place: int) -> float:
+        """Returns what is expected of one candidate on the scale of the values."""
+        return float(np.interp(self.mean[place], np.sort(self.known[:len(self.ladder)]), self.ladder))
 
 
-def best_of(candidates: Sequence[Point], known: Sequence[tuple[Point, float]], believed: Sequence[tuple[Point, float]],
-          groups: Groups, choices: Sequence[Sequence[float]], chance: Floats) -> tuple[float, Point, float]:
-    """Returns the greatest expected improvement, whose it is, and the value expected of it."""
-    means, gain = _predicted(candidates, _most(known), believed, groups, choices)
-    gain = gain * chance
-    chosen = int(np.argmax(gain))
-    return float(gain[chosen]), candidates[chosen], float(means[chosen])
-
-
-def _predicted(candidates: Sequence[Point], told: Sequence[tuple[Point, float]],
-               believed: Sequence[tuple[Point, float]], groups: Groups,
-               choices: Sequence[Sequence[float]]) -> tuple[Floats, Floats]:
-    """Returns expected values and expected improvements of candidates.
+def forecast(candidates: Sequence[Point], told: Sequence[tuple[Point, float]],
+             believed: Sequence[tuple[Point, float]], groups: Groups, choices: Sequence[Sequence[float]]) -> Forecast:
+    """Returns what is expected of candidates.
 
     The groups are made of all points at once: ranks of proxies are ranks among them.
-    """
-    from llmnas.strategies.gaussian import GaussianProcess, expected_improvement, normal_scores
 
-    values = normal_scores(np.array([value for _, value in told]))
-    ladder = np.sort([value for _, value in told])
-    best = float(values.max())
-    scores = np.append(values, np.interp([value for _, value in believed], ladder, np.sort(values)))
+    Args:
+        candidates: The candidates.
+        told: Points and their values, at most `MOST` (`most`).
+        believed: Points that are taken to have the value that was expected of them (Ginsbourger et al. 2010).
+        groups: Makes the features.
+        choices: Weights of the groups to try.
+    """
+    from llmnas.strategies.gaussian import GaussianProcess, normal_scores
+
+    values = np.array([value for _, value in told])
+    scores, ladder = normal_scores(values), np.sort(values)
+    known = np.append(scores, np.interp([value for _, value in believed], ladder, np.sort(scores)))
     made = groups([*(point for point, _ in (*told, *believed)), *candidates])
-    n = len(scores)
-    mean, spread = GaussianProcess([group[:n] for group in made], scores, choices).predict(
+    n = len(known)
+    mean, spread = GaussianProcess([group[:n] for group in made], known, choices).predict(
         [group[n:] for group in made])
-    return np.interp(mean, np.sort(values), ladder), expected_improvement(mean, spread, best)
+    return Forecast(mean, spread, known, ladder)

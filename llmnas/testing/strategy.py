@@ -10,7 +10,7 @@ Set `space_name` to try it on another space. See docs/plugins.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -86,7 +86,8 @@ class StrategyContract:
 
         Of the new proposals of a step the fourth is screened out, fails or runs into its deadline, in turn.
         """
-        strategy, play = self.make(setup), Play()
+        settings = setup.settings.model_copy(update={"seed": seed})
+        strategy, play = self.make(replace(setup, settings=settings)), Play()
         for step in range(steps):
             asked = strategy.ask(n, np.random.default_rng([seed, step]), context(step, play.trials))
             told = _outcomes(asked, play.trials, setup.space)

@@ -1,11 +1,12 @@
 """The Gaussian process, against scikit-learn and against sampling."""
 
+import moocore
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
 from llmnas.space import load_space
-from llmnas.strategies.bayesian_front import scalar
+from llmnas.strategies.acquisition import hypervolume_improvement
 from llmnas.strategies.gaussian import GaussianProcess, expected_improvement, normal_scores, squared_distances
 from llmnas.strategies.points import edge_features
 
@@ -67,10 +68,27 @@ def test_edge_features_name_the_function():
     assert len({edge_features(graph).tobytes() for graph in space.prior()}) > 10
 
 
-def test_the_scalar_reaches_concave_fronts():
-    """On a concave front nearly every point is the best for some weight; a sum finds the ends only."""
-    angle = np.linspace(0, np.pi / 2, 9)
-    concave = np.stack([np.sin(angle), np.cos(angle)])
-    weights = np.linspace(0.01, 0.99, 99)
-    assert {int(np.argmin(scalar(concave, w))) for w in weights} >= {0, 2, 3, 4, 5, 6, 8}
-    assert {int(np.argmin(w * concave[0] + (1 - w) * concave[1])) for w in weights} == {0, 8}
+@pytest.mark.parametrize("seed", range(4))
+def test_hypervolume_improvement_is_the_mean_growth_of_the_volume(seed):
+    """Against moocore's hypervolume over 4,000 draws of every candidate's score; known points may lie anywhere."""
+    rng = np.random.default_rng(seed)
+    scores, paid = rng.normal(size=6), rng.uniform(0, 1, 6)
+    mean, spread, costs = rng.normal(size=4), rng.uniform(0.2, 1.0, 4), rng.uniform(0, 1.2, 4)
+    most = float(max(paid.max(), costs.max()))
+    found = hypervolume_improvement(mean, spread, costs, scores, paid, most)
+
+    def volume(points):
+        return moocore.hypervolume(np.asarray(points), ref=[-scores.min(), most])
+
+    known = np.stack([-scores, paid], axis=1)
+    for i in range(4):
+        draws = rng.normal(mean[i], spread[i], 4_000)
+        grown = [volume([*known, (-draw, costs[i])]) - volume(known) for draw in draws]
+        assert found[i] == pytest.approx(np.mean(grown), abs=0.03)
+
+
+def test_what_costs_most_or_is_sure_to_be_worse_brings_nothing():
+    """A candidate at the reference cost, and one that is dominated without doubt."""
+    found = hypervolume_improvement(np.array([5.0, -1.0]), np.array([0.1, 1e-6]), np.array([1.0, 0.9]),
+                                    np.array([0.0, 1.0]), np.array([0.2, 0.5]), 1.0)
+    assert found == pytest.approx([0.0, 0.0])
