@@ -67,8 +67,10 @@ class Story:
         parents = ()
         if operator in {"llm_mutate", "mutate", "crossover"} and self.keys:
             parents = (str(self.rng.choice(list(self.keys))),)
-        origin = Origin(strategy="agent", operator=operator, step=step, parents=parents,
-                        repairs=int(self.rng.random() < 0.1))
+        repairs = int(self.rng.random() < 0.1)
+        by_model = operator.startswith("llm")
+        origin = Origin(strategy="agent", operator=operator, step=step, parents=parents, repairs=repairs,
+                        prompt="base@1a2b" if by_model else None, call=f"{step}-propose-0" if by_model else None)
         if self.rng.random() < 0.12:
             issue = Issue(code="disconnected", at="output", says="no path", fix="Connect it.")
             return Trial(n=self.n, status="invalid",
