@@ -64,8 +64,8 @@ def difference(parent: ArchGraph, child: ArchGraph) -> Difference:
     """Returns what the child changed of the parent; graphs that are not legal are compared as far as it makes sense.
 
     Nodes are paired by id, which is all there is to it in spaces whose ids name fixed places. Where the ids differ, a
-    proposer may have numbered the nodes anew; then they are also paired in order (longest common subsequences of ops
-    and attributes, inputs first), and the pairing that leaves less to say is taken.
+    proposer may have numbered the nodes anew; then they are also paired in order, inputs first: by runs of equal ops
+    and attributes, then of equal ops, then by id. The pairing that leaves less to say is taken.
     """
     old, new = _ordered(parent), _ordered(child)
     by_id = _compared(parent, child, old, new, _by_id(old, new))
@@ -82,23 +82,23 @@ def _ordered(graph: ArchGraph) -> Sequence[Node]:
 
 
 def _by_id(old: Sequence[Node], new: Sequence[Node]) -> Pairs:
-    places = {node.id: place for place, node in reversed(list(enumerate(old)))}
-    pairs: dict[int, int] = {}
-    for place, node in enumerate(new):
-        if (found := places.pop(node.id, None)) is not None:  # of two nodes with one id only the first has a partner
-            pairs[place] = found
-    return pairs
+    places: dict[str, list[int]] = {}  # an illegal graph may have an id several times
+    for place, node in enumerate(old):
+        places.setdefault(node.id, []).append(place)
+    return {place: places[node.id].pop(0) for place, node in enumerate(new) if places.get(node.id)}
 
 
 def _by_order(old: Sequence[Node], new: Sequence[Node]) -> Pairs:
     before, after = ([(node.op, *node.attributes.items()) for node in nodes] for nodes in (old, new))
     pairs: dict[int, int] = {}
     for kind, a, b, c, d in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-        if kind == "equal" or (kind == "replace" and b - a == d - c):
+        if kind == "equal":
             pairs |= dict(zip(range(c, d), range(a, b), strict=True))
         elif kind == "replace":
             pairs |= _same_ops(old, new, range(a, b), range(c, d))
-    return pairs
+    left = {node.id: place for place, node in enumerate(old) if place not in set(pairs.values())}
+    return pairs | {place: left.pop(node.id) for place, node in enumerate(new)
+                    if place not in pairs and node.id in left}
 
 
 def _same_ops(old: Sequence[Node], new: Sequence[Node], before: Sequence[int], after: Sequence[int]) -> Pairs:

@@ -257,7 +257,9 @@ def _share(part: int, total: int) -> str:
 def _tokens(state: RunState) -> str:
     usage = state.spent.usage
     if state.spent.tokens is None:
-        return "the server does not report them"
+        silent = sum(None in (call.usage.input_tokens, call.usage.output_tokens) for call in state.calls)
+        return ("the server does not report them" if silent == len(state.calls) else
+                f"{silent} of {len(state.calls)} calls did not say")
     return f"{say.whole(usage.input_tokens)} in, {say.whole(usage.output_tokens)} out"
 
 

@@ -14,7 +14,8 @@ from llmnas.store import RunState
 MOST_CALLS: Final = 200
 _RULES: Final = 40
 MODEL_HEADS: Final = ("model", "calls", "for proposals", "proposals", "valid", "repaired", "duplicate", "novel",
-                      "novel a call", "trained", "on the front", "share of the front")
+                      "trained", "on the front", "share of the front")
+CALL_HEADS: Final = ("model", "calls for proposals", *conversation.PER_CALL)
 POINT_HEADS: Final = ("model", "points on the front", "tokens a point", "money a point", "seconds a point")
 PAYER_HEADS: Final = ("role", "prompt", "model", "calls", "failed", "tokens in", "tokens out", "money", "took",
                       "of it waiting")
@@ -58,6 +59,7 @@ def context(state: RunState) -> dict[str, Any]:
     return {
         "mocks": [say.one_line(name, 60) for name in found.mocks], "llm_cards": _cards(found) if state.calls else [],
         "llm_models": [_model(one) for one in found.yields], "model_heads": MODEL_HEADS,
+        "llm_rates": [_per_call(one) for one in found.yields], "rate_heads": CALL_HEADS,
         "llm_points": [_point(one) for one in found.yields], "point_heads": POINT_HEADS,
         "payers": [(say.one_line(one.role, 20), say.one_line(one.prompt, 60), say.one_line(one.model, 60),
                     *_paid(one.cost)) for one in found.payers], "payer_heads": PAYER_HEADS,
@@ -105,11 +107,16 @@ def _rest(cost: Cost, silent: int, others: str) -> str:
 
 
 def _model(one: Yield) -> tuple[str, ...]:
-    made, novel = one.outcome, one.per_call(one.outcome.novel)
+    made = one.outcome
     return (say.one_line(one.model, 60), say.whole(one.cost.calls), say.whole(one.asked), say.whole(made.proposals),
             *(_part(n, made.proposals) for n in (made.valid, made.repaired, made.duplicate, made.novel)),
-            say.UNKNOWN if novel is None else f"{novel:.1f}", say.whole(made.trained), say.whole(made.on_front),
-            say.percent(one.share))
+            say.whole(made.trained), say.whole(made.on_front), say.percent(one.share))
+
+
+def _per_call(one: Yield) -> tuple[str, ...]:
+    rates = [one.per_call(getattr(one.outcome, name)) for name in conversation.PER_CALL]
+    return (say.one_line(one.model, 60), say.whole(one.asked),
+            *("none asked" if rate is None else f"{rate:.2f}" for rate in rates))
 
 
 def _part(n: int, of: int) -> str:

@@ -12,8 +12,9 @@ from llmnas.report import svg
 from llmnas.report.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, Frame, axis, legend
 from llmnas.report.tally import Outcome
 
-KINDS: Final = (("novel", "var(--accent)"), ("novel after repair", "var(--good)"), ("duplicate", "var(--dim)"),
-                ("invalid", "var(--warm)"))
+KINDS: Final = (("novel", "var(--accent)"), ("novel after repair", "var(--card);stroke:var(--accent);stroke-width:1.5"),
+                ("duplicate", "var(--dim)"), ("invalid", "var(--warm)"))
+"""What proposals may become, from the bottom of a column to its top, and the fill; repaired ones are hollow."""
 MOST_STEPS: Final = 120
 MOST_MAKERS: Final = 9
 

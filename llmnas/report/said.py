@@ -92,9 +92,10 @@ def _turn(turn: Turn, place: int, of: int) -> str:
     text = _whole(turn.call, turn.record, f", {place} of {of} behind this trial")
     if not turn.answered:
         return f"{text}\n--- no answer for this proposal ---"
+    which = "this proposal" + (f", number {turn.place[0]} of {turn.place[1]} in the reply" if turn.place else "")
     if not turn.issues:
-        return f"{text}\n--- this proposal: no faults ---"
-    return "\n".join([text, "--- faults of this proposal ---",
+        return f"{text}\n--- {which}: no faults ---"
+    return "\n".join([text, f"--- {which}: faults ---",
                       *(say.visible(f"{one['at']}: {one['says']}. {one['fix']}") for one in turn.issues)])
 
 

@@ -42,6 +42,12 @@ class Turn:
     raw: Any = None
     issues: tuple[Fault, ...] = ()
 
+    @property
+    def place(self) -> tuple[int, int] | None:
+        """Which proposal of the reply it is, from 1, and of how many; None when the reply does not hold it."""
+        made = answers(self.record) if self.record and self.answered else []
+        return (made.index(self.raw) + 1, len(made)) if self.raw in made else None
+
 
 @dataclass(frozen=True)
 class Transcript:
@@ -153,7 +159,7 @@ def as_sent(record: CallRecord) -> list[Message]:
 
 def as_json(found: Transcript) -> dict[str, Any]:
     """Returns a transcript as JSON values: nothing in it is cut or cleaned."""
-    return {"calls": [{"call": turn.call.call, "answered": turn.answered, "raw": turn.raw,
+    return {"calls": [{"call": turn.call.call, "answered": turn.answered, "place": turn.place, "raw": turn.raw,
                        "issues": list(turn.issues), **call_json(turn.call, turn.record)} for turn in found.turns],
             "missing": found.missing}
 

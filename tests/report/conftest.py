@@ -29,6 +29,7 @@ from llmnas.records import (
 )
 from llmnas.space.loading import load_space
 from llmnas.store import fold
+from tests.report.talk import Unreliable, talk
 
 OPERATORS = ("prior", "llm_fresh", "llm_mutate", "mutate", "crossover")
 HOSTILE = "<script>alert('x')</script> 3x3 | on the `short` path\x1b[31m & keep it cheap"
@@ -154,6 +155,13 @@ def events():
 def state(events):
     """Gives the finished run, folded."""
     return fold(events)
+
+
+@pytest.fixture(scope="session")
+def talked(tmp_path_factory):
+    """Gives a run of the agent with an unreliable model, and its directory."""
+    directory = tmp_path_factory.mktemp("talk") / "run"
+    return talk(directory, Unreliable(), 16), directory
 
 
 @pytest.fixture(scope="session")
