@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+
+if TYPE_CHECKING:
+    from llmnas.store import RunState
+
+REPORT: Final = "llmnas.report/1"
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's path, name, a part of it, or latest.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -31,37 +36,58 @@ def print_json(value: Any) -> None:
 def show(
     run: Run,
     trial: Annotated[int | None, typer.Argument(help="Number of a trial.")] = None,
-    prompt: Annotated[bool, typer.Option(help="Also the exact messages, reply and issues behind the trial.")] = False,
+    prompt: Annotated[bool, typer.Option(help="Also the exact messages, replies and faults behind the trial.")] = True,
+    calls: Annotated[bool, typer.Option("--calls", help="List the model calls and what came of each.")] = False,
+    call: Annotated[str | None, typer.Option(metavar="CALL", help="One model call whole, by its id.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a run, or one of its trials with everything measured of it."""
-    from llmnas.report import card
+    """Show a run, one of its trials with all that the model saw and said for it, or its model calls."""
+    from llmnas.errors import InputError
     from llmnas.store import find_run, read_run
 
+    if (trial is not None) + calls + (call is not None) > 1:
+        raise InputError("a trial, --calls and --call are three answers: give one of them",
+                         "`llmnas show RUN --calls` lists the ids for --call")
     directory = find_run(run)
     state = read_run(directory)
-    if trial is None:
+    if trial is not None:
+        _show_trial(state, trial, directory, prompt, as_json)
+    elif calls or call is not None:
+        _show_calls(state, call, directory, as_json)
+    else:
+        from llmnas.report import card
+
         print_json(card.summary_json(state)) if as_json else typer.echo(card.summary(state))
-        return
-    state.trial(trial)
+
+
+def _show_trial(state: RunState, trial: int, directory: Path, prompt: bool, as_json: bool) -> None:
+    from llmnas.report import card, said
+
+    found = state.trial(trial)
     if as_json:
-        print_json(card.trial_json(state, trial))
+        print_json(card.trial_json(state, trial)
+                   | ({"conversation": said.behind_json(state, found, directory)} if prompt else {}))
         return
     typer.echo(card.trial_text(state, trial))
     if prompt:
-        typer.echo(_conversation(directory, state.trial(trial).proposal.origin.call))
+        typer.echo("\n" + said.behind_text(state, found, directory))
 
 
-def _conversation(directory: Path, call: str | None) -> str:
-    if call is None:
-        return "this trial was not proposed by a language model"
-    record = json.loads((directory / "calls" / f"{call}.json").read_text(encoding="utf-8"))
-    parts = [f"--- {message['role']} ---\n{message['content']}" for message in record["messages"]]
-    return "\n".join([*parts, f"--- reply ({record['status']}, {record['mode']}) ---", str(record["text"])])
+def _show_calls(state: RunState, call: str | None, directory: Path, as_json: bool) -> None:
+    from llmnas.report import calls, said
+
+    if as_json:
+        print_json(calls.calls_json(state) if call is None else said.one_json(state, call, directory))
+    else:
+        typer.echo(said.calls_text(state) if call is None else said.call_text(state, call, directory))
 
 
-def report(run: Run) -> None:
-    """Write the report of a run anew and print its path; works while the run goes on."""
+def report(run: Run, as_json: AsJson = False) -> None:
+    """Write the report of a run anew and print its path; works while the run goes on.
+
+    With --json, also what the report says of the language model.
+    """
+    from llmnas.report import conversation, facts
     from llmnas.report.html import write_report
     from llmnas.space import load_space
     from llmnas.store import find_run, read_run
@@ -72,7 +98,12 @@ def report(run: Run) -> None:
     if state.selected is not None and (graph := state.trial(state.selected.n).proposal.graph) is not None:
         task = state.begun.task
         network = load_space(state.settings.space).network(graph, tuple(task["shape"]), task["classes"])
-    typer.echo(write_report(state, directory, network))
+    path = write_report(state, directory, network)
+    if as_json:
+        print_json({"schema": REPORT, "run": state.begun.run, "report": str(path), "offline": facts.offline(state),
+                    "llm": conversation.as_json(conversation.conversation(state))})
+    else:
+        typer.echo(path)
 
 
 def watch(

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from llmnas import front as pareto
-from llmnas.records import Latency, Trained, Trial
+from llmnas.records import Called, Latency, Trained, Trial
 from llmnas.report import format as say
 from llmnas.store import RunState
 
@@ -21,8 +21,16 @@ def name(state: RunState) -> str:
 
 
 def offline(state: RunState) -> bool:
-    """Whether the mock model made the proposals; not when the run has no start event."""
-    return state.started is not None and state.offline
+    """Whether the mock model alone made the proposals, now or in the run that is replayed."""
+    if state.started is None:
+        return False
+    return state.offline or (any(map(by_mock, state.calls))
+                             and all(by_mock(call) for call in state.calls if call.status == "ok"))
+
+
+def by_mock(call: Called) -> bool:
+    """Whether the mock answered a call; a replay of its replies is the mock too."""
+    return call.model.startswith("mock") or call.mode == "mock"
 
 
 def targets(state: RunState) -> tuple[str, ...]:
@@ -215,42 +223,6 @@ def lineage(state: RunState, trial: Trial, limit: int = 40) -> list[Ancestor]:
     return found
 
 
-@dataclass
-class OperatorUse:
-    """What one operator brought.
-
-    Attributes:
-        name: Strategy and operator.
-        proposals: All it made.
-        valid: Of those, valid and new.
-        trained: Of those, trained.
-        best: Its best search score.
-        on_front: How many of the front it made.
-    """
-
-    name: str
-    proposals: int = 0
-    valid: int = 0
-    trained: int = 0
-    best: float | None = None
-    on_front: int = 0
-
-
-def operators(state: RunState) -> list[OperatorUse]:
-    """Returns what each operator brought, most proposals first."""
-    uses: dict[str, OperatorUse] = {}
-    shown = {trial.n for trial in front(state)}
-    for trial in state.trials:
-        use = uses.setdefault(trial.proposal.origin.operator, OperatorUse(trial.proposal.origin.operator))
-        use.proposals += 1
-        use.valid += trial.status not in {"invalid", "duplicate"}
-        use.on_front += trial.n in shown
-        if trial.score is not None and math.isfinite(trial.score):
-            use.trained += 1
-            use.best = trial.score if use.best is None else max(use.best, trial.score)
-    return sorted(uses.values(), key=lambda use: (-use.proposals, use.name))
-
-
 Row = tuple[str, str, str]  # what, how much, a note
 
 
@@ -285,7 +257,9 @@ def _share(part: int, total: int) -> str:
 def _tokens(state: RunState) -> str:
     usage = state.spent.usage
     if state.spent.tokens is None:
-        return "the server does not report them"
+        silent = sum(None in (call.usage.input_tokens, call.usage.output_tokens) for call in state.calls)
+        return ("the server does not report them" if silent == len(state.calls) else
+                f"{silent} of {len(state.calls)} calls did not say")
     return f"{say.whole(usage.input_tokens)} in, {say.whole(usage.output_tokens)} out"
 
 

@@ -30,6 +30,12 @@ def one_line(text: object, limit: int = 200) -> str:
     return clean(" ".join(clean(text, limit * 4).split()), limit)
 
 
+def visible(text: str) -> str:
+    """Returns a whole text, what a terminal would obey written as an escape, so that nothing is lost or obeyed."""
+    shown = _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text.replace("\r", "\\r"))
+    return shown.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def finite(value: float | None) -> bool:
     """Whether there is a number that can be drawn and compared."""
     return value is not None and math.isfinite(value)
@@ -157,6 +163,11 @@ def dollars(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return UNPRICED
     return f"${value:.2f}" if value >= 1 or value == 0 else f"${value:.4f}"
+
+
+def priced(value: float | None) -> str:
+    """Returns US dollars of calls that took place: ``$0.0123``; unknown when the price is, never 0."""
+    return UNKNOWN if value is None else dollars(value)
 
 
 def megabytes(value: float | None) -> str:

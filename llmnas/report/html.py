@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from llmnas.errors import LlmnasError
-from llmnas.front import costs, latency_limits, weight_text
+from llmnas.front import weight_text
 from llmnas.network import Network
-from llmnas.records import Event, Measured, Trial
-from llmnas.report import draw, facts, fits, plots, signals, targets
+from llmnas.records import Event, Trial
+from llmnas.report import difference, draw, facts, fits, language, signals, targets
 from llmnas.report import format as say
+from llmnas.report.pictures import pictures
 from llmnas.store import RunState, read_events
 
 NAME: Final = "report.html"
-_RULES: Final = 40
 _NODES: Final = 80
 _ENVIRONMENT: Final = 40
+_CONVERSATION: Final = 200_000
+"""Characters of the conversation behind the answer; `llmnas show` has all of it."""
 
 
 def write_report(state: RunState, directory: Path, network: Network | None = None,
@@ -31,13 +33,14 @@ def write_report(state: RunState, directory: Path, network: Network | None = Non
 
     Args:
         state: The run, in any condition.
-        directory: Where to write; when it holds the run's ``events.jsonl``, the anytime curve takes its times there.
+        directory: Where to write; when it holds the run's ``events.jsonl`` and ``calls``, the anytime curve takes its
+            times and the conversation behind the answer its texts there.
         network: The answer's network, for shapes and parameters in its drawing.
         extra: ``events`` (instead of the log); anything else is listed under "More", values as text.
     """
     more = dict(extra or {})
     events = more.pop("events", None)
-    page = render(state, network, _events(directory) if events is None else events, more)
+    page = render(state, network, _events(directory) if events is None else events, more, directory)
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / NAME
     partial = path.with_suffix(".tmp")
@@ -47,17 +50,17 @@ def write_report(state: RunState, directory: Path, network: Network | None = Non
 
 
 def render(state: RunState, network: Network | None = None, events: Iterable[Event] | None = None,
-           more: dict[str, Any] | None = None) -> str:
+           more: dict[str, Any] | None = None, directory: Path | None = None) -> str:
     """Returns the page as text; see `write_report`."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(loader=PackageLoader("llmnas.report", "."), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("template.html.j2").render(**context(state, network, events, more or {}))
+    return environment.get_template("template.html.j2").render(**context(state, network, events, more or {}, directory))
 
 
 def context(state: RunState, network: Network | None, events: Iterable[Event] | None,
-            more: dict[str, Any]) -> dict[str, Any]:
+            more: dict[str, Any], directory: Path | None = None) -> dict[str, Any]:
     """Returns everything the template shows, as text and ready pictures."""
     trial = facts.answer(state)
     first, second = facts.verdict(state)
@@ -66,16 +69,15 @@ def context(state: RunState, network: Network | None, events: Iterable[Event] | 
         "verdict": (first, second), "why": say.one_line(state.selected.why, 400) if state.selected else "",
         "model": say.one_line(state.started.model) if state.started and state.started.model else "none",
         "cards": _cards(state, trial), "warnings": [say.one_line(text, 400) for text in state.warnings[:50]],
-        "plots": _plots(state, trial, events), "answer": _answer(trial, network), "metric": facts.metric(state),
+        "plots": pictures(state, trial, events), "answer": _answer(trial, network), "metric": facts.metric(state),
         "aim": _aim(state), "keys": facts.targets(state) or ("the target",),
         "top": [_row(state, one) for one in facts.top(state)], **_targets(state),
-        "lineage": _lineage(state, trial), "operators": _operators(state), "fits": fits.history_rows(state),
+        "lineage": _lineage(state, trial), **language.context(state), "fits": fits.history_rows(state),
         "fit_notes": list(fits.lines(state)), "spent": facts.spent_rows(state),
         "invalid": [(code, say.whole(n), say.percent(n / max(1, state.spent.invalid)))
                     for code, n in state.invalid.most_common()],
-        "rules": [(say.clean(rule.text, 500), _numbers(rule.supports), _numbers(rule.contradicts), rule.step)
-                  for rule in state.rules[:_RULES]],
-        **_signals(state), "plan": facts.plan_rows(state), "environment": _environment(state),
+        **_signals(state), "behind": _behind(state, trial, directory), "plan": facts.plan_rows(state),
+        "environment": _environment(state),
         "command": _command(state), "settings": _pairs(_given(state)),
         "more": _pairs(more), "trials": say.whole(len(state.trials)),
     }
@@ -152,71 +154,6 @@ def _targets(state: RunState) -> dict[str, Any]:
             "choices": targets.choice_rows(state)}
 
 
-def _plots(state: RunState, trial: Trial | None, events: Iterable[Event] | None) -> dict[str, Any]:
-    metric, keys = facts.metric(state), facts.targets(state)
-    chosen = facts.choices(state)
-    times, end, title = trainings(state, events)
-    ranked = [(float(one.rank), one.score) for one in state.trained() if one.rank is not None and one.score is not None]
-    return {"front": _front_plot(state, keys[0] if keys else None, trial, state.settings.aim_latency_ms),
-            "others": [(key, _front_plot(state, key, chosen.get(key), None, f"best on {key}"))
-                       for key in keys[1:]],
-            "anytime": plots.anytime_plot(times, end, metric, title),
-            "rank": plots.rank_plot(ranked, metric)}
-
-
-def _front_plot(state: RunState, on: str | None, trial: Trial | None, aim: float | None,
-                marked: str = "the answer") -> str:
-    points, unit = front_points(state, on, trial)
-    limit = latency_limits(state.settings, facts.targets(state)).get(on or "")
-    if unit == "MACs":
-        limit = aim = None
-    return plots.front_plot(points, facts.metric(state), unit, limit, aim, marked)
-
-
-def front_points(state: RunState, on: str | None, trial: Trial | None) -> tuple[list[plots.Point], str]:
-    """Returns the points of a target's plot and the unit of their cost: ms when any latency is known, else MACs.
-
-    Args:
-        state: The run.
-        on: Key of the target.
-        trial: The one to mark.
-    """
-    best, trained = {one.n for one in facts.front(state, on)}, state.trained()
-    price, points = costs(trained, on), []
-    for one in trained:
-        if one.score is None or one.n not in price:
-            continue
-        timed, cost = facts.latency(state, one, on), price[one.n]
-        points.append(plots.Point(one.n, cost, one.score, (timed.low, timed.high) if timed else None,
-                                  timed is not None and timed.source == "analytic", one.n in best,
-                                  trial is not None and one.n == trial.n, not one.violates))
-    timed_at_all = not trained or any(on in one.latency for one in trained)
-    return points, f"ms on {on}" if on is not None and timed_at_all else "MACs"
-
-
-def trainings(state: RunState,
-              events: Iterable[Event] | None) -> tuple[list[tuple[float, float | None]], float, str]:
-    """Returns when each short training ended and its score, where the time ends, and what the time is.
-
-    Without events the times are not known; then the training time spent up to each trial stands in.
-    """
-    found: list[tuple[float, float | None]] = []
-    for event in events or ():
-        body = event.body
-        if isinstance(body, Measured) and body.rung == "short" and (body.trained is None or body.trained.share == 1):
-            trial = facts.find(state, body.n)
-            counts = trial is not None and not trial.violates and body.trained is not None and not body.trained.cut
-            found.append((event.t_s, body.trained.val_score if body.trained and counts else None))
-    if found:
-        return found, state.clock_s, "clock of the run"
-    spent = 0.0
-    for trial in state.trained():
-        short = trial.trained.get("short")
-        spent += short.seconds if short else 0.0
-        found.append((spent, None if trial.violates else trial.score))
-    return found, spent, "training time spent"
-
-
 def _answer(trial: Trial | None, network: Network | None) -> dict[str, Any] | None:
     graph = trial.proposal.graph if trial else None
     if trial is None or graph is None:
@@ -254,15 +191,18 @@ def _lineage(state: RunState, trial: Trial | None) -> list[dict[str, Any]]:
              "n": step.trial.n if step.trial else None,
              "operator": _operator(step.trial) if step.trial else "from outside this run",
              "score": say.score(step.trial.score, facts.metric(state)) if step.trial and step.trial.score is not None
-             else "not trained", "rationale": say.one_line(step.trial.proposal.rationale, 160) if step.trial else ""}
+             else "not trained", "rationale": say.one_line(step.trial.proposal.rationale, 160) if step.trial else "",
+             "changes": difference.to_parents(state, step.trial) if step.trial else []}
             for step in found]
 
 
-def _operators(state: RunState) -> list[tuple[str, ...]]:
-    metric = facts.metric(state)
-    return [(say.one_line(use.name, 40).replace("_", " "), say.whole(use.proposals), say.whole(use.valid),
-             say.whole(use.trained), say.score(use.best, metric) if use.best is not None else "–",
-             say.whole(use.on_front)) for use in facts.operators(state)[:30]]
+def _behind(state: RunState, trial: Trial | None, directory: Path | None) -> str:
+    """Returns the conversation behind the answer; empty when code made it or its files are not at hand."""
+    if trial is None or trial.proposal.origin.call is None or directory is None:
+        return ""
+    from llmnas.report import said
+
+    return say.clean(said.behind_text(state, trial, directory), _CONVERSATION)
 
 
 def _signals(state: RunState) -> dict[str, Any]:
@@ -272,11 +212,6 @@ def _signals(state: RunState) -> dict[str, Any]:
     return {"signals": signals.rows(found, facts.metric(state)) if trained else [], "signal_heads": signals.HEADS,
             "signal_numeric": signals.NUMERIC, "weighed": signals.weighed(found), "caveat": signals.CAVEAT,
             "signal_legend": signals.LEGEND}
-
-
-def _numbers(trials: Sequence[int]) -> str:
-    shown = ", ".join(map(str, trials[:12]))
-    return (shown + (f" and {len(trials) - 12} more" if len(trials) > 12 else "")) or "none"
 
 
 def _environment(state: RunState) -> list[tuple[str, str]]:

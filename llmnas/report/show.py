@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from llmnas.front import share_text
 from llmnas.records import Trial
-from llmnas.report import draw, facts, fits
+from llmnas.report import conversation, difference, draw, facts, fits, language
 from llmnas.report import format as say
 from llmnas.store import RunState
 
@@ -87,8 +87,7 @@ def _spent(state: RunState) -> str:
         f"{say.plural(spent.proposals, 'proposal')} ({spent.invalid} invalid, {spent.duplicate} duplicate, "
         f"{spent.repaired} repaired), {say.plural(spent.evaluations, 'evaluation')}, "
         f"{say.plural(spent.trainings, 'training')} of {say.duration(spent.train_s)} in all.",
-        f"Model: {say.plural(spent.calls, 'call')}, {say.whole(spent.tokens)} tokens, {say.usd(spent.usage)}."
-        if spent.calls else "Model: no calls."]
+        *language.summary_lines(state)]
     if state.invalid:
         lines.append("Invalid: " + ", ".join(f"{code} {n}" for code, n in state.invalid.most_common(8)) + ".")
     return "\n".join([*lines, f"Status: {facts.status(state)}."])
@@ -124,7 +123,7 @@ def summary_json(state: RunState) -> dict[str, Any]:
                   "trainings": spent.trainings, "train_s": spent.train_s, "fit_s": spent.fit_s,
                   "screen_s": spent.screen_s, "calls": spent.calls, "tokens": spent.tokens,
                   "usage": spent.usage.model_dump(), "usd": spent.usage.usd},
-        **fits.as_json(state),
+        **fits.as_json(state), "llm": conversation.as_json(conversation.conversation(state)),
         "invalid": dict(state.invalid), "rules": [rule.model_dump(mode="json") for rule in state.rules],
         "warnings": list(state.warnings), "files": dict(state.finished.files) if state.finished else {},
         "settings": state.settings.model_dump(mode="json"),
@@ -177,7 +176,12 @@ def trial_text(state: RunState, n: int) -> str:
     wide = max(len(name) for name, _ in rows)
     said += [f"  {name:<{wide}}  {say.one_line(text, 600)}" for name, text in rows if text]
     said += [f"  fault: {say.one_line(issue, 400)}" for issue in trial.proposal.issues]
-    return "\n".join(said) + "\n\n" + _drawing(trial)
+    return "\n\n".join(["\n".join(said), *_changes(state, trial), _drawing(trial)])
+
+
+def _changes(state: RunState, trial: Trial) -> list[str]:
+    return [f"Changed against {parent}:\n" + "\n".join(f"  {line}" for line in lines)
+            for parent, lines in difference.to_parents(state, trial)]
 
 
 def _parents(state: RunState, trial: Trial) -> str:
@@ -204,4 +208,5 @@ def trial_json(state: RunState, n: int) -> dict[str, Any]:
             "trial": trial.model_dump(mode="json"), "score": trial.score,
             "lineage": [{"depth": step.depth, "key": step.key, "n": step.trial.n if step.trial else None}
                         for step in facts.lineage(state, trial)],
+            "parents": difference.parents_json(state, trial),
             "drawing": draw.to_text(graph) if graph else None, "mermaid": draw.to_mermaid(graph) if graph else None}

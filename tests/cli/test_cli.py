@@ -62,8 +62,10 @@ def test_exported_model_runs_alone(finished):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", ["show latest", "show one --json", "show one 1", "show one 1 --json --prompt",
-                                     "show one 4 --prompt", "report latest", "watch one --progress plain",
+@pytest.mark.parametrize("command", ["show latest", "show one --json", "show one 1", "show one 1 --json --no-prompt",
+                                     "show one 4", "show one 4 --json", "show one --calls", "show one --calls --json",
+                                     "show one --call 00000-propose-0", "show one --call 00000-propose-0 --json",
+                                     "report latest", "report one --json", "watch one --progress plain",
                                      "proxies validate latest", "proxies validate one --json"])
 def test_looking_at_a_run(finished, command):
     """Reading commands answer, with one JSON document where asked."""
@@ -133,6 +135,7 @@ def test_light_commands_never_import_torch_or_openai(command, tmp_path):
     (["latency", "predict", "missing.json"], 3, "missing.json"),
     (["latency", "predict"], 3, "nothing to predict"),
     (["show", "nothing"], 6, "runs list"),
+    (["show", "nothing", "1", "--calls"], 3, "give one of them"),
     (["resume", "nothing"], 6, "runs list"),
     (["spaces", "validate", "missing.yaml"], 3, "missing.yaml"),
     (["evaluate", "missing.json"], 3, "missing.json"),

@@ -29,6 +29,7 @@ from llmnas.records import (
 )
 from llmnas.space.loading import load_space
 from llmnas.store import fold
+from tests.report.talk import Unreliable, talk
 
 OPERATORS = ("prior", "llm_fresh", "llm_mutate", "mutate", "crossover")
 HOSTILE = "<script>alert('x')</script> 3x3 | on the `short` path\x1b[31m & keep it cheap"
@@ -67,8 +68,10 @@ class Story:
         parents = ()
         if operator in {"llm_mutate", "mutate", "crossover"} and self.keys:
             parents = (str(self.rng.choice(list(self.keys))),)
-        origin = Origin(strategy="agent", operator=operator, step=step, parents=parents,
-                        repairs=int(self.rng.random() < 0.1))
+        repairs = int(self.rng.random() < 0.1)
+        by_model = operator.startswith("llm")
+        origin = Origin(strategy="agent", operator=operator, step=step, parents=parents, repairs=repairs,
+                        prompt="base@1a2b" if by_model else None, call=f"{step}-propose-0" if by_model else None)
         if self.rng.random() < 0.12:
             issue = Issue(code="disconnected", at="output", says="no path", fix="Connect it.")
             return Trial(n=self.n, status="invalid",
@@ -152,6 +155,13 @@ def events():
 def state(events):
     """Gives the finished run, folded."""
     return fold(events)
+
+
+@pytest.fixture(scope="session")
+def talked(tmp_path_factory):
+    """Gives a run of the agent with an unreliable model, and its directory."""
+    directory = tmp_path_factory.mktemp("talk") / "run"
+    return talk(directory, Unreliable(), 16), directory
 
 
 @pytest.fixture(scope="session")

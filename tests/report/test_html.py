@@ -67,7 +67,7 @@ def test_page_of_a_finished_run(state, events, tmp_path):
     text = " ".join(found.words)
     assert len(page.encode()) < 1_000_000
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", page)
-    assert sum(tag == "svg" for tag, _ in found.seen) == 4
+    assert sum(tag == "svg" for tag, _ in found.seen) == 6
     assert sum(tag == "table" for tag, _ in found.seen) >= 8
     for wanted in (facts.verdict(state)[0], "measured", "analytic", "disconnected", "Spearman", "Plan and actual",
                    "llmnas run --data digits --budget 30min", "pooling never helps", "<i>hello</i>",

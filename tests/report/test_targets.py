@@ -81,7 +81,7 @@ def test_page_of_several_targets(several, events, tmp_path):
     found = check(page)
     text = " ".join(found.words)
     assert len(page.encode()) < 1_000_000
-    assert sum(tag == "svg" for tag, _ in found.seen) == 6
+    assert sum(tag == "svg" for tag, _ in found.seen) == 8
     for wanted in ("What a score costs on cpu", "What a score costs on t4@batch=32", "best on t4", "Spearman compares",
                    "How the order differs between targets", "On one front and not on another", "latency on t4",
                    "energy of a call on t4", "(20–180, prior)", "latency in ms on t4@batch=32"):
