@@ -20,7 +20,7 @@ from time import monotonic
 from typing import Any, Final
 
 from llmnas.artefacts import export_trial
-from llmnas.budget import Clock, epoch_seconds, make_plan, parse_duration
+from llmnas.budget import Clock, make_plan, most_macs, parse_duration
 from llmnas.data import DataRef, load, materialise, reopen, split
 from llmnas.errors import InputError, LlmnasError, ModelError, NoModelFound, RunError, nearest
 from llmnas.evaluate import Rungs, kept
@@ -423,11 +423,7 @@ class _MainJob:
 
     def _max_macs(self) -> int | None:
         """Returns the MACs of the dearest known-good design that can be trained in the time; None when all can."""
-        plan = self.state.plan
-        costs = [(network.counts.macs, epoch_seconds(network, plan.rates, plan.train_batch, plan.train_steps))
-                 for network in self._designs()]
-        fitting = [macs for macs, seconds in costs if seconds <= plan.max_epoch_s]
-        return max(fitting) if fitting and len(fitting) < len(costs) else None
+        return most_macs(self.state.plan, self._designs())
 
     def _designs(self) -> list[Network]:
         return [self.space.network(graph, self.data.shape, self.data.classes) for graph in self.space.prior()]
