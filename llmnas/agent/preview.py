@@ -25,9 +25,9 @@ from llmnas.strategies.base import Context, Setup, proposal
 STEPS: Final = 16
 """Steps looked ahead for a role that is not due at once."""
 EXAMPLES: Final = 8
-"""Known-good designs that stand for trials where there is no run."""
-NO_RUN: Final = ("There is no run to look at: the trials are known-good designs of the space, and their scores and "
-                 "latencies are made up.")
+"""Known-good designs, and random ones where there are too few, that stand for trials where there is no run."""
+NO_RUN: Final = ("There is no run to look at: the trials are designs of the space, and their scores and latencies are "
+                 "made up.")
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,9 @@ def example(space: Space, target: str = "cpu", count: int = 8, trained: bool = T
             "sizes": {"train": unknown, "val": unknown, "test": unknown}}
     setup = Setup(space=space, settings=Settings(space=space.name), shape=spec.shape, classes=spec.classes,
                   targets=(target,), task=task)
-    designs = space.prior()
+    designs, rng = space.prior(), np.random.default_rng(0)
     chosen = [designs[place * len(designs) // EXAMPLES] for place in range(min(EXAMPLES, len(designs)))]
+    chosen += [space.sample(rng) for _ in range(EXAMPLES - len(chosen))]
     trials = [_made_up(n, space, graph, target) for n, graph in enumerate(chosen, start=1)] if trained else []
     return Scene(setup, trials, (), 1 if trained else 0, count)
 

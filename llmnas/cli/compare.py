@@ -106,7 +106,7 @@ def _one_source(runs: list[str] | None, bench: str | None, data: str | None) -> 
 
 
 def on_table(bench: str, data_dir: Path | None, dataset: str | None, device: str | None, strategies: str, seeds: int,
-              out: Path | None, question: Any, workers: int | None, **terms: Any) -> dict[str, Any]:
+             out: Path | None, question: Any, workers: int | None, **terms: Any) -> dict[str, Any]:
     """Returns the comparison of arms on a table, and under ``folder`` where it is kept."""
     from llmnas.bench.comparing import compare_on_table
     from llmnas.bench.meter import Terms
