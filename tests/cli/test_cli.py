@@ -15,8 +15,9 @@ from llmnas.store import read_events
 
 LIGHT = ["--help", "spaces list", "spaces list --json", "spaces show convnet", "spaces show nb201 --json",
          "spaces sample open -n 2", "prompts list", "prompts list --json", "prompts show terse",
-         "prompts diff base terse", "proxies list", "proxies list --json", "strategies list", "models list --json",
-         "latency devices", "latency devices --json", "runs list --json"]
+         "prompts diff base terse", "prompts diff base anonymous --rendered", "prompts render base:facts=no",
+         "prompts render anonymous --role repair --space open --json", "proxies list", "proxies list --json",
+         "strategies list", "models list --json", "latency devices", "latency devices --json", "runs list --json"]
 
 
 def llmnas(*arguments, cwd=None, **environment):
@@ -48,6 +49,21 @@ def test_the_main_job_ends_in_time_with_everything(finished):
     assert "step 0" not in done.stdout
 
 
+def test_render_is_what_is_sent(finished):
+    """From the log up to a step, render prints the messages which that step then sent, letter by letter."""
+    run = finished[0] / "runs" / "one"
+    lines = (run / "events.jsonl").read_text().splitlines(keepends=True)
+    steps = [at for at, line in enumerate(lines) if json.loads(line)["body"]["kind"] == "asked"]
+    assert steps
+    for step, at in enumerate(steps):
+        early = finished[0] / f"early{step}"
+        early.mkdir()
+        (early / "events.jsonl").write_text("".join(lines[:at + 1]))
+        done = llmnas("prompts", "render", "base", "--run", str(early), "--json", cwd=finished[0])
+        sent = json.loads((run / "calls" / f"{step:05d}-propose-0.json").read_text())["messages"]
+        assert json.loads(done.stdout)["messages"] == sent
+
+
 def test_test_part_is_read_once(finished):
     """The test part was read exactly once, by the final training."""
     reads = (finished[0] / "runs" / "one" / "data" / "test_reads.txt").read_text().splitlines()
@@ -64,7 +80,8 @@ def test_exported_model_runs_alone(finished):
 
 @pytest.mark.parametrize("command", ["show latest", "show one --json", "show one 1", "show one 1 --json --prompt",
                                      "show one 4 --prompt", "report latest", "watch one --progress plain",
-                                     "proxies validate latest", "proxies validate one --json"])
+                                     "proxies validate latest", "proxies validate one --json",
+                                     "prompts render anonymous --run one", "prompts render base --run one --json"])
 def test_looking_at_a_run(finished, command):
     """Reading commands answer, with one JSON document where asked."""
     done = llmnas(*command.split(), cwd=finished[0])

@@ -17,7 +17,8 @@ GOLDEN = Path(__file__).parent / "golden"
 HIDDEN = disguise_of(load_space("nb201"), 0)
 CASES = {f"{name}-{role}": (name, context(role), role) for name in ("base", "terse") for role in ROLES}
 CASES["base-propose-first"] = ("base", bare("propose"), "propose")
-CASES |= {f"no_reflection-{role}": ("no_reflection", context(role, rules=[]), role) for role in ("propose", "repair")}
+CASES |= {f"no_reflection-{role}": ("no_reflection", {**bare(role), "block": bare(role)["block"] | {"rules": []}}, role)
+          for role in ("propose", "repair")}
 CASES |= {f"anonymous-{role}": ("anonymous", HIDDEN.context(context(role, facts=[])), role) for role in ROLES}
 
 

@@ -122,9 +122,10 @@ def test_no_reflection_means_no_call(prompt):
 
 
 def command(*arguments):
-    code = "import sys; from llmnas.cli import main; sys.argv[1:] = %r\ntry: main()\nexcept SystemExit as end: assert " \
-           "not end.code, end.code\nassert not {'torch', 'openai'} & set(sys.modules)" % (list(arguments),)
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    """Runs a command, which must end well and import neither torch nor openai."""
+    code = ("import sys\nfrom llmnas.cli import main\ntry:\n    main()\nexcept SystemExit as end:\n"
+            "    assert not end.code, end.code\nassert not {'torch', 'openai'} & set(sys.modules)")
+    found = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     return found
 
