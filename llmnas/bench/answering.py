@@ -64,6 +64,7 @@ def prompts_of(arms: Sequence[Arm], usual: str) -> dict[str, str]:
     Raises:
         InputError: There is no such strategy or prompt set, or an arm has one and nobody to ask.
     """
+    read_prompts.cache_clear()  # a comparison begins with the prompts there are now
     for arm in arms:
         if arm.prompt is not None and not uses_model(arm.strategy):
             raise InputError(f"{arm.label}: {arm.strategy} asks no language model", f"name it without @{arm.prompt}")

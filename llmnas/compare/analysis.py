@@ -16,7 +16,7 @@ from llmnas.compare.rates import ANSWERS, RATES, answer_rates, ends, mean_charge
 from llmnas.compare.trajectory import Trajectory, by_arm
 from llmnas.errors import InputError, nearest
 
-MOCK: Final = ("proposals of this arm came from the mock, by code: known-good designs and simple edits. They say "
+MOCK: Final = ("proposals of this arm came from the mock, by code: designs and simple edits by rule. They say "
                "nothing about language models")
 
 
