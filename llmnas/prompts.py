@@ -10,66 +10,25 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import jinja2
 import jinja2.meta
 from jinja2.sandbox import SandboxedEnvironment
-from pydantic import Field, ValidationError
 
 from llmnas.errors import InputError, nearest
-from llmnas.graph import Frozen
 from llmnas.llm.base import Message
 from llmnas.llm.block import blocks_in
 from llmnas.options import checked_options, written_options
+from llmnas.prompt_settings import TEMPLATES, About, Shows, read_about
 
 Role = Literal["propose", "repair", "reflect"]
 ROLES: Final[tuple[Role, ...]] = ("propose", "repair", "reflect")
-TEMPLATES: Final = ("system", *ROLES)
 _IN_TEXT_ONLY: Final = ("facts", "failures")
 """What stands in no block: without a template that writes it, it is not shown."""
-
-
-class Shows(Frozen):
-    """What a prompt tells the model beside space, task and objective: the dials of an experiment.
-
-    Attributes:
-        exemplars: Most measured architectures shown; 0 for none.
-        rules: Most rules of the knowledge base shown; 0 for none, and then nobody is asked for rules.
-        facts: Whether shapes and shares of cost are shown layer by layer for the exemplars.
-        failures: Whether the most frequent faults of recent proposals are shown.
-        constraint: Whether limits (latency, parameters, memory, energy, time) are told. They hold all the same.
-    """
-
-    exemplars: Annotated[int, Field(ge=0, le=12)] = 3
-    rules: Annotated[int, Field(ge=0, le=10)] = 10
-    facts: bool = True
-    failures: bool = True
-    constraint: bool = True
-
-
-class About(Frozen):
-    """What ``prompt.toml`` says.
-
-    Attributes:
-        description: One line for a list.
-        version: The author's own count.
-        extends: Name of a prompt set, or a folder relative to this one, whose templates stand in for missing ones.
-        hides: ``ops``: ops, attributes and the space have names that say nothing, another one each run.
-        reflects: Whether the model is asked for rules.
-        shows: What the model is told.
-    """
-
-    description: str
-    version: int = 1
-    extends: str | None = None
-    hides: tuple[Literal["ops"], ...] = ()
-    reflects: bool = True
-    shows: Shows = Shows()
 
 
 class PromptSet:
@@ -92,7 +51,7 @@ class PromptSet:
     def __init__(self, folder: Path, varied: str = "") -> None:
         self.name = folder.resolve().name
         self.folder = folder
-        self.about = _about(folder)
+        self.about = read_about(folder)
         self._folders = list(_extended(folder, self.about))
         missing = [f"{name}.j2" for name in TEMPLATES if self._file(name) is None]
         if missing:
@@ -274,23 +233,7 @@ def _extended(folder: Path, about: About) -> Iterator[Path]:
                              "the last set of a row extends nothing")
         seen.append(folder.resolve())
         yield folder
-        about = _about(folder)
-
-
-def _about(folder: Path) -> About:
-    path = folder / "prompt.toml"
-    if not path.is_file():
-        raise InputError(f"prompt {folder}: missing prompt.toml",
-                         f"a prompt folder holds prompt.toml and {', '.join(f'{name}.j2' for name in TEMPLATES)}")
-    try:
-        return About.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: {error}") from None
-    except ValidationError as error:
-        fault = error.errors()[0]
-        known = Shows if fault["loc"][0] == "shows" and len(fault["loc"]) > 1 else About
-        raise InputError(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}",
-                         nearest(str(fault["loc"][-1]), list(known.model_fields))) from None
+        about = read_about(folder)
 
 
 def _word(value: Any) -> str:

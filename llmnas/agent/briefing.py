@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from llmnas.agent.disguise import disguise_of
 from llmnas.front import energy_limits, front, latency_limits, weight_text
-from llmnas.prompts import Shows
+from llmnas.prompt_settings import Shows
 from llmnas.records import Rule, Settings, Trial
 from llmnas.strategies.base import Rng, Setup
 

@@ -50,7 +50,8 @@ def list_(as_json: AsJson = False) -> None:
 
 def show(name: Name) -> None:
     """Print a prompt set: its settings, defaults written out, and its templates."""
-    from llmnas.prompts import TEMPLATES, load_prompt
+    from llmnas.prompt_settings import TEMPLATES
+    from llmnas.prompts import load_prompt
 
     found = load_prompt(name)
     typer.echo(f"--- {found.id} ---\n{found.settings()}")
