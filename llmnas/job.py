@@ -159,7 +159,8 @@ def run(*, out: str | Path | None = None, progress: str = "quiet", budget: str |
         raise InputError("--aim-latency trades score for latency, --min-accuracy takes the least latency",
                          "give one of them")
     settings = Settings(**options, executor=executor if isinstance(executor, str) else type(executor).__name__)
-    load_strategy(settings.strategy)
+    if getattr(load_strategy(settings.strategy), "uses_model", False):
+        _load_prompt(settings.prompt)
     if settings.space != "auto":
         load_space(settings.space)
     directory = Path(out) if out else Path("runs") / new_run_name(settings.target[0], settings.strategy)
@@ -171,6 +172,12 @@ def run(*, out: str | Path | None = None, progress: str = "quiet", budget: str |
         finally:
             if store.state.started is None:  # refused before anything was paid for: leave nothing behind
                 shutil.rmtree(directory, ignore_errors=True)
+
+
+def _load_prompt(name: str) -> Any:
+    from llmnas.prompts import load_prompt
+
+    return load_prompt(name)
 
 
 def resume(directory: str | Path, *, progress: str = "quiet", executor: Executor | None = None,
@@ -431,9 +438,7 @@ class _MainJob:
     def _prompts(self) -> Any:
         if self.model is None:
             return None
-        from llmnas.prompts import load_prompt
-
-        return load_prompt(self.settings.prompt)
+        return _load_prompt(self.settings.prompt)
 
     def _calls(self) -> Model:
         from llmnas.llm.cassette import CallRecord

@@ -35,7 +35,7 @@ def read_block(messages: Sequence[Message]) -> dict[str, Any] | None:
 def hides_ops(block: Mapping[str, Any]) -> bool:
     """Returns whether a block says nothing of what its ops are: all go by codes."""
     ops = {op for slot in block.get("slots") or () for op in slot["choices"]} | set(block.get("ops") or {})
-    return all(re.fullmatch(OP_CODE, op) for op in ops)
+    return bool(ops) and all(re.fullmatch(OP_CODE, op) for op in ops)
 
 
 def role_of(messages: Sequence[Message]) -> str:
