@@ -102,6 +102,14 @@ def rates_for(kind: str, cores: int) -> Rates:
     return rates.model_copy(update={name: getattr(rates, name) / cores for name in ("mac_s", "depthwise_s", "value_s")})
 
 
+def most_macs(plan: Plan, designs: Sequence[Network]) -> int | None:
+    """Returns the MACs of the dearest of these networks that can be trained in the time; None when all can, or none."""
+    costs = [(network.counts.macs, epoch_seconds(network, plan.rates, plan.train_batch, plan.train_steps))
+             for network in designs]
+    fitting = [macs for macs, seconds in costs if seconds <= plan.max_epoch_s]
+    return max(fitting) if fitting and len(fitting) < len(costs) else None
+
+
 def epoch_seconds(network: Network, rates: Rates, batch: int, steps: int) -> float:
     """Returns the nominal seconds of one epoch of `steps` steps of `batch` examples."""
     light = sum(layer.macs for layer in network.layers if layer.groups > 1 and layer.kind == "conv")

@@ -20,7 +20,7 @@ from time import monotonic
 from typing import Any, Final
 
 from llmnas.artefacts import export_trial
-from llmnas.budget import Clock, epoch_seconds, make_plan, parse_duration
+from llmnas.budget import Clock, make_plan, most_macs, parse_duration
 from llmnas.data import DataRef, load, materialise, reopen, split
 from llmnas.errors import InputError, LlmnasError, ModelError, NoModelFound, RunError, nearest
 from llmnas.evaluate import Rungs, kept
@@ -159,7 +159,8 @@ def run(*, out: str | Path | None = None, progress: str = "quiet", budget: str |
         raise InputError("--aim-latency trades score for latency, --min-accuracy takes the least latency",
                          "give one of them")
     settings = Settings(**options, executor=executor if isinstance(executor, str) else type(executor).__name__)
-    load_strategy(settings.strategy)
+    if getattr(load_strategy(settings.strategy), "uses_model", False):
+        _load_prompt(settings.prompt)
     if settings.space != "auto":
         load_space(settings.space)
     directory = Path(out) if out else Path("runs") / new_run_name(settings.target[0], settings.strategy)
@@ -171,6 +172,12 @@ def run(*, out: str | Path | None = None, progress: str = "quiet", budget: str |
         finally:
             if store.state.started is None:  # refused before anything was paid for: leave nothing behind
                 shutil.rmtree(directory, ignore_errors=True)
+
+
+def _load_prompt(name: str) -> Any:
+    from llmnas.prompts import load_prompt
+
+    return load_prompt(name)
 
 
 def resume(directory: str | Path, *, progress: str = "quiet", executor: Executor | None = None,
@@ -423,11 +430,7 @@ class _MainJob:
 
     def _max_macs(self) -> int | None:
         """Returns the MACs of the dearest known-good design that can be trained in the time; None when all can."""
-        plan = self.state.plan
-        costs = [(network.counts.macs, epoch_seconds(network, plan.rates, plan.train_batch, plan.train_steps))
-                 for network in self._designs()]
-        fitting = [macs for macs, seconds in costs if seconds <= plan.max_epoch_s]
-        return max(fitting) if fitting and len(fitting) < len(costs) else None
+        return most_macs(self.state.plan, self._designs())
 
     def _designs(self) -> list[Network]:
         return [self.space.network(graph, self.data.shape, self.data.classes) for graph in self.space.prior()]
@@ -435,9 +438,7 @@ class _MainJob:
     def _prompts(self) -> Any:
         if self.model is None:
             return None
-        from llmnas.prompts import load_prompt
-
-        return load_prompt(self.settings.prompt)
+        return _load_prompt(self.settings.prompt)
 
     def _calls(self) -> Model:
         from llmnas.llm.cassette import CallRecord

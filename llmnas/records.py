@@ -530,6 +530,13 @@ class Reflected(Frozen):
     rules: tuple[Rule, ...]
 
 
+class Disguised(Frozen):
+    """The names under which a run's prompts hide what ops and attributes are: true name → code."""
+
+    kind: Literal["disguised"] = "disguised"
+    names: dict[str, str]
+
+
 class Checkpointed(Frozen):
     """Learnt state too large for the log, as a file named by its digest."""
 
@@ -605,8 +612,8 @@ class Finished(Frozen):
 
 
 Body = Annotated[
-    RunStarted | Resumed | Asked | Called | Told | Pooled | Measured | Reflected | Checkpointed | Fitted | Warned
-    | Selected | Stopped | Finished, Field(discriminator="kind")]
+    RunStarted | Resumed | Asked | Called | Told | Pooled | Measured | Reflected | Disguised | Checkpointed | Fitted
+    | Warned | Selected | Stopped | Finished, Field(discriminator="kind")]
 
 
 class Event(Frozen):

@@ -30,6 +30,7 @@ from llmnas.records import (
     Body,
     Called,
     Checkpointed,
+    Disguised,
     Event,
     Finished,
     Fitted,
@@ -116,6 +117,7 @@ class RunState:
         weights: What every proxy counted when a trial was ordered, by its number; trials of one step share one object.
         calls: Model calls in order.
         rules: The knowledge base.
+        disguise: True name → code, where the prompts hide names.
         warnings: In order.
         selected: The choice, once made.
         stopped: The stop reason, once known.
@@ -146,6 +148,7 @@ class RunState:
     calls: list[Called] = field(default_factory=list)
     rules: tuple[Rule, ...] = ()
     reflections: list[Reflected] = field(default_factory=list)
+    disguise: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     selected: Selected | None = None
     stopped: Stopped | None = None
@@ -234,6 +237,8 @@ class RunState:
             case Reflected() as body:
                 self.rules = body.rules
                 self.reflections.append(body)
+            case Disguised() as body:
+                self.disguise = body.names
             case Checkpointed() as body:
                 self.checkpoints[body.what] = body
             case Fitted() as body:

@@ -50,7 +50,8 @@ class Agent:
 
     def ask(self, n: int, rng: Rng, ctx: Context) -> Sequence[Proposal]:
         """Returns the model's proposals, repaired where they could be, and those of the other operators."""
-        caller = Caller(self.model, self.prompts.id, ctx, self.setup.settings.seed)
+        caller = Caller(self.model, self.prompts.id, ctx, self.setup.settings.seed, self.briefing.disguise)
+        self.briefing.disguise.log(ctx)
         others = self._others(n, rng, ctx)
         rules = self._reflect(caller, rng, ctx)
         return [*self._propose(caller, max(1, n - len(others)), rules, rng, ctx), *others]
@@ -135,7 +136,7 @@ class Agent:
     def _reflect(self, caller: Caller, rng: Rng, ctx: Context) -> Sequence[Rule]:
         """Returns the knowledge base, rewritten by the model every few steps."""
         trained = sum(trial.score is not None for trial in ctx.trials)
-        if ctx.step % REFLECT_EVERY or trained < REFLECT_FROM:
+        if not self.prompts.reflects or ctx.step % REFLECT_EVERY or trained < REFLECT_FROM:
             return ctx.rules
         context = self.briefing.reflect(ctx.trials, ctx.rules, rng)
         call, reply = caller.call("reflect", self.prompts.render("reflect", context), dict(RULES_SCHEMA))

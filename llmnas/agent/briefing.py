@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
+from llmnas.agent.disguise import disguise_of
 from llmnas.front import energy_limits, front, latency_limits, weight_text
+from llmnas.prompt_settings import Shows
 from llmnas.records import Rule, Settings, Trial
 from llmnas.strategies.base import Rng, Setup
 
-EXEMPLARS: Final = 3
-"""More exemplars made models copy and fail (arXiv 2512.24120: three are best, six ruin generation)."""
-RULES: Final = 10
 FAILURES: Final = 4
 LOOK_BACK: Final = 12  # trials shown when reflecting
 _RECENT: Final = 40  # trials whose faults count as recent
@@ -22,28 +21,37 @@ class Briefing:
     """Writes the context of every prompt.
 
     Args:
-        setup: Space, task, settings and targets.
+        setup: Space, task, settings and targets; its prompt set says what is shown and what is hidden.
+
+    Attributes:
+        disguise: Swaps true names and those that the model knows.
     """
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.space = setup.space
         self.described = setup.space.describe()
+        # Three exemplars by default: more made models copy and fail (arXiv 2512.24120: six ruin generation).
+        self.shows: Shows = setup.prompts.shows if setup.prompts else Shows()
+        self.disguise = disguise_of(setup.space, setup.settings.seed, bool(setup.prompts and setup.prompts.hides_ops))
 
     def propose(self, count: int, trials: Sequence[Trial], rules: Sequence[Rule], rng: Rng) -> dict[str, Any]:
         """Returns the variables of the propose template."""
-        chosen = exemplars(trials, self.setup, rng)
+        chosen = exemplars(trials, self.setup, rng, self.shows.exemplars)
+        shown = rules[:self.shows.rules]
         block = self._block("propose", count, rng) | {
-            "exemplars": [self._exemplar(trial) for trial in chosen], "rules": [rule.text for rule in rules[:RULES]]}
-        return self._common(block, count, rules) | {"facts": [self._facts(trial) for trial in chosen],
-                                                    "failures": failures(trials)}
+            "exemplars": [self._exemplar(trial) for trial in chosen], "rules": [rule.text for rule in shown]}
+        return self.disguise.context(self._common(block, count, shown) | {
+            "facts": [self._facts(trial) for trial in chosen] if self.shows.facts else [],
+            "failures": failures(trials) if self.shows.failures else []})
 
     def repair(self, invalid: Sequence[tuple[Any, Sequence[Any]]], rng: Rng) -> dict[str, Any]:
         """Returns the variables of the repair template: the proposals as they came, each with its issues."""
         listed = [{"proposal": raw, "issues": [{"at": i.at, "says": i.says, "fix": i.fix} for i in issues]}
                   for raw, issues in invalid]
         block = self._block("repair", len(listed), rng) | {"exemplars": [], "rules": [], "invalid": listed}
-        return self._common(block, len(listed), ()) | {"invalid": listed, "facts": [], "failures": []}
+        return self.disguise.context(self._common(block, len(listed), ()) | {"invalid": listed, "facts": [],
+                                                                             "failures": []})
 
     def reflect(self, trials: Sequence[Trial], rules: Sequence[Rule], rng: Rng) -> dict[str, Any]:
         """Returns the variables of the reflect template: the best and the latest trained trials."""
@@ -53,7 +61,7 @@ class Briefing:
         listed = [self._exemplar(shown[n]) for n in sorted(shown)]
         block = self._block("reflect", 0, rng) | {"exemplars": [], "rules": [rule.text for rule in rules],
                                                   "trials": listed}
-        return self._common(block, 0, rules) | {"trials": listed, "facts": [], "failures": []}
+        return self.disguise.context(self._common(block, 0, rules) | {"trials": listed, "facts": [], "failures": []})
 
     def _common(self, block: dict[str, Any], count: int, rules: Sequence[Rule]) -> dict[str, Any]:
         task = self.setup.task
@@ -62,25 +70,27 @@ class Briefing:
                 "task": {"name": task["name"], "shape": task["shape"], "classes": task["classes"],
                          "train": task["sizes"]["train"], "metric": task["metric"]},
                 "space": {**self.described, "ops": {op: self.described["ops"][op] for op in ops}},
-                "limits": limit_sentences(self.setup.settings, self.setup.targets, self.setup.max_macs),
+                "limits": limit_sentences(self.setup.settings, self.setup.targets, self.setup.max_macs)
+                if self.shows.constraint else [],
                 "rules": [{"text": rule.text, "supports": list(rule.supports), "contradicts": list(rule.contradicts)}
-                          for rule in rules[:RULES]]}
+                          for rule in rules]}
 
     def _block(self, role: str, count: int, rng: Rng) -> dict[str, Any]:
         """Returns the part of the block every role has; ops come in a new order, because order anchors."""
-        settings = self.setup.settings
-        energy = energy_limits(settings, self.setup.targets)
         wiring = self.space.block()
         for slot in wiring.get("slots", []):
             slot["choices"] = shuffled(slot["choices"], rng)
         if "ops" in wiring:
             wiring["ops"] = shuffled(wiring["ops"], rng)
-        return {"role": role, "count": count, **wiring,
-                "limits": {"max_params": settings.max_params,
-                           "max_latency_ms": latency_limits(settings, self.setup.targets) or None,
-                           "max_memory_mb": settings.max_memory_mb, "max_macs": self.setup.max_macs,
-                           **({"max_energy_mj": energy} if energy else {})},
-                "objective": objective(settings, self.setup.targets)}
+        return {"role": role, "count": count, **wiring, "limits": self._limits() if self.shows.constraint else {},
+                "objective": objective(self.setup.settings, self.setup.targets)}
+
+    def _limits(self) -> dict[str, Any]:
+        settings, energy = self.setup.settings, energy_limits(self.setup.settings, self.setup.targets)
+        return {"max_params": settings.max_params,
+                "max_latency_ms": latency_limits(settings, self.setup.targets) or None,
+                "max_memory_mb": settings.max_memory_mb, "max_macs": self.setup.max_macs,
+                **({"max_energy_mj": energy} if energy else {})}
 
     def _exemplar(self, trial: Trial) -> dict[str, Any]:
         graph = trial.proposal.graph
@@ -114,14 +124,14 @@ class Briefing:
                 "params": counts.params, "macs": counts.macs, **self._costs(trial), "layers": layers}
 
 
-def exemplars(trials: Sequence[Trial], setup: Setup, rng: Rng) -> list[Trial]:
-    """Returns at most `EXEMPLARS` trained trials: the best, and others of the first front; in a random order."""
+def exemplars(trials: Sequence[Trial], setup: Setup, rng: Rng, count: int = Shows().exemplars) -> list[Trial]:
+    """Returns at most `count` trained trials: the best, and others of the first front; in a random order."""
     members = front(trials, setup.target)
-    if not members:
+    if not members or not count:
         return []
     best = max(members, key=lambda trial: setup.merit(trial) or 0.0)
     others = [trial for trial in members if trial is not best]
-    picked = [others[i] for i in rng.permutation(len(others))[: EXEMPLARS - 1]]
+    picked = [others[i] for i in rng.permutation(len(others))[: count - 1]]
     chosen = [best, *picked]
     return [chosen[i] for i in rng.permutation(len(chosen))]
 

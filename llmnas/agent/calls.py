@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from llmnas.agent.disguise import Disguise
 from llmnas.errors import ModelError
 from llmnas.llm import CallFailed, CallRecord, ChatModel, Message, Reply, record
 from llmnas.records import Called
@@ -22,14 +23,15 @@ class Caller:
         prompt: Id of the prompt set.
         ctx: The ask's context.
         seed: Seed of the run; each call gets its own from it.
+        disguise: Names that the messages have already; what is logged is what the model saw and wrote.
     """
 
-    def __init__(self, model: ChatModel, prompt: str, ctx: Context, seed: int) -> None:
-        self.model, self.prompt, self.ctx, self.seed = model, prompt, ctx, seed
+    def __init__(self, model: ChatModel, prompt: str, ctx: Context, seed: int, disguise: Disguise) -> None:
+        self.model, self.prompt, self.ctx, self.seed, self.disguise = model, prompt, ctx, seed, disguise
         self.made = 0
 
     def call(self, role: str, messages: Sequence[Message], schema: dict[str, Any]) -> tuple[str, Reply | None]:
-        """Returns the call's id and its reply; None when the call failed in a way that may pass.
+        """Returns the call's id and its reply in true names; None when the call failed in a way that may pass.
 
         Raises:
             ModelError: The model is lost: it refused for good, or `BREAKER` calls in a row failed.
@@ -39,10 +41,10 @@ class Caller:
         self.made += 1
         logged = self.ctx.reply(name)
         if logged is None:
-            logged = self._paid(name, role, messages, schema, seed)
+            logged = self._paid(name, role, messages, self.disguise.schema(schema), seed)
         outcome = logged.outcome()
         if isinstance(outcome, Reply):
-            return name, outcome
+            return name, outcome.model_copy(update={"text": self.disguise.text(outcome.text)})
         if outcome.permanent or self._failures() >= BREAKER:
             raise ModelError(f"{self.model.name}: {outcome.message}", outcome.hint or "see `llmnas doctor`")
         return name, None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmnas.errors import InputError
 from llmnas.llm import ChatModel, open_model
 from llmnas.llm.cassette import CallRecord
 from llmnas.prompts import PromptSet, load_prompt
@@ -16,6 +17,7 @@ from llmnas.strategies import load_strategy
 
 if TYPE_CHECKING:
     from llmnas.bench.tabular import Benchmark
+    from llmnas.compare import Arm
 
 
 def uses_model(strategy: str) -> bool:
@@ -47,13 +49,30 @@ def opened(strategy: str, llm: str, prompt: str,
         return
     model = open_model(llm, run_dir=calls)
     try:
-        yield model, _prompts(prompt)
+        yield model, read_prompts(prompt)
     finally:
         model.close()
 
 
+def prompts_of(arms: Sequence[Arm], usual: str) -> dict[str, str]:
+    """Returns the ids of the prompt sets of the arms that ask a language model, by label.
+
+    Args:
+        arms: What is compared.
+        usual: Name or folder of the prompt set of arms that name none.
+
+    Raises:
+        InputError: There is no such strategy or prompt set, or an arm has one and nobody to ask.
+    """
+    read_prompts.cache_clear()  # a comparison begins with the prompts there are now
+    for arm in arms:
+        if arm.prompt is not None and not uses_model(arm.strategy):
+            raise InputError(f"{arm.label}: {arm.strategy} asks no language model", f"name it without @{arm.prompt}")
+    return {arm.label: read_prompts(arm.prompt or usual).id for arm in arms if uses_model(arm.strategy)}
+
+
 @lru_cache(maxsize=8)
-def _prompts(name: str) -> PromptSet:
+def read_prompts(name: str) -> PromptSet:
     """Returns a prompt set, read once a process: compiling its templates takes as long as a search."""
     return load_prompt(name)
 

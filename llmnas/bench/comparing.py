@@ -19,7 +19,7 @@ from os import _exit
 from pathlib import Path
 from typing import Any, Final
 
-from llmnas.bench.answering import opened, uses_model
+from llmnas.bench.answering import opened, prompts_of, uses_model
 from llmnas.bench.columns import Column, numbers, read_header, read_texts
 from llmnas.bench.fronts import Judge, found_by
 from llmnas.bench.fronts import __doc__ as protocol
@@ -31,7 +31,7 @@ from llmnas.bench.tabular import LATENCIES, SCORES, Benchmark, row_names
 from llmnas.compare import ANYTIME, TEST, VALIDATION, Arm, Charges, Measure, Paid, Trajectory, analyse
 from llmnas.compare.analysis import Question
 from llmnas.compare.results import Results
-from llmnas.errors import ModelError
+from llmnas.errors import ModelError, RunError
 
 TRAIN_S: Final = "_train_s"
 """A table may have a column ``D_train_s``: seconds of one training of a row."""
@@ -76,14 +76,15 @@ def compare_on_table(place: Place, arms: Sequence[Arm], terms: Terms, seeds: int
         RunError: The folder holds a comparison on other terms.
     """
     bench = place.open()
-    terms, asked = settled(arms, terms)
+    terms, asked, prompts = settled(arms, terms)
     if asked:
-        say(f"language model: {asked['llm']}, prompt {asked['prompt']}")
+        say(f"language model: {asked['llm']}, prompt {', '.join(dict.fromkeys(prompts.values()))}")
     common = common_terms(bench, terms, asked)
     folder = folder or Path("runs") / f"compare-{place.bench}-{place.dataset}-{digest(common)}"
     with Results(folder, common) as results:
-        wanted = [Entry(place, replace(terms, strategy=arm.strategy), arm, seed,
-                        folder / "calls" / f"{arm.label}-{seed}" if uses_model(arm.strategy) else None)
+        _same_prompts(results, prompts)
+        wanted = [Entry(place, replace(terms, strategy=arm.strategy, prompt=arm.prompt or terms.prompt), arm, seed,
+                        folder / "calls" / f"{arm.file}-{seed}" if uses_model(arm.strategy) else None)
                   for seed in range(seeds) for arm in arms]
         left = [one for one in wanted if (one.arm.label, one.seed) not in results.done]
         if len(left) < len(wanted):
@@ -97,16 +98,36 @@ def compare_on_table(place: Place, arms: Sequence[Arm], terms: Terms, seeds: int
             "folder": str(folder), "terms": common | {"seeds": seeds, "strategies": [arm.label for arm in arms]}}
 
 
-def settled(arms: Sequence[Arm], terms: Terms) -> tuple[Terms, dict[str, str]]:
-    """Returns the terms with a model that ``auto`` was settled to, and what is asked: model and prompt by identity."""
-    user = next((arm.strategy for arm in arms if uses_model(arm.strategy)), None)
-    if user is None:
-        return terms, {}
-    with opened(user, terms.llm, terms.prompt) as (model, prompts):
-        if model is None or prompts is None:
-            raise ModelError(f"{user} got no model")
+def settled(arms: Sequence[Arm], terms: Terms) -> tuple[Terms, dict[str, str], dict[str, str]]:
+    """Returns the terms with a model that ``auto`` was settled to, what all arms are asked by, and each arm's prompt.
+
+    What all are asked by is the model, and the prompt by identity when an arm has none of its own.
+
+    Raises:
+        InputError: There is no such strategy, model or prompt, or an arm has a prompt and nobody to ask.
+    """
+    prompts = prompts_of(arms, terms.prompt)
+    users = [arm for arm in arms if arm.label in prompts]
+    if not users:
+        return terms, {}, {}
+    with opened(users[0].strategy, terms.llm, users[0].prompt or terms.prompt) as (model, _):
+        if model is None:
+            raise ModelError(f"{users[0].strategy} got no model")
         named = replace(terms, llm=model.name) if terms.llm == "auto" else terms
-        return named, {"llm": named.llm, "prompt": prompts.id}
+    shared = next((prompts[arm.label] for arm in users if arm.prompt is None), None)
+    return named, {"llm": named.llm, **({"prompt": shared} if shared else {})}, prompts
+
+
+def _same_prompts(results: Results, prompts: Mapping[str, str]) -> None:
+    """Makes certain that what is done already was asked with the prompts there are now.
+
+    Raises:
+        RunError: It was not.
+    """
+    for (arm, seed), one in results.done.items():
+        if one.prompt is not None and prompts.get(arm, one.prompt) != one.prompt:
+            raise RunError(f"{results.folder}: {arm}, seed {seed}, was asked with {one.prompt}, which now is "
+                           f"{prompts[arm]}", "give another --out, or restore the prompt")
 
 
 def common_terms(bench: Benchmark, terms: Terms, asked: dict[str, str]) -> dict[str, Any]:
@@ -204,7 +225,7 @@ def _trajectory(bench: Benchmark, entry: Entry, outcome: Outcome, cpu_s: float) 
         proxy_s=None if outcome.proxied else 0.0, train_s=sum(known) if len(known) == len(outcome.trainings) else None,
         cpu_s=round(cpu_s, 4))
     return Trajectory(arm=entry.arm.label, strategy=entry.arm.strategy, seed=entry.seed, paid=paid, charges=charges,
-                      stopped=outcome.stopped, model=outcome.model,
+                      stopped=outcome.stopped, model=outcome.model, prompt=outcome.prompt, answers=outcome.answers,
                       end_s=usage.seconds + sum(known) if timed else None)
 
 

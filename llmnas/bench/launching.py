@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Final
 
+from llmnas.bench.answering import prompts_of
 from llmnas.bench.process import Say, llmnas
 from llmnas.budget import format_duration
 from llmnas.compare import Arm
@@ -66,7 +67,8 @@ class Launch:
         task = self.task
         options = {"data": task.data, "space": task.space, "budget": format_duration(task.budget_s),
                    "target": task.target, "strategy": self.arm.strategy, "seed": str(self.arm.seed(self.seed)),
-                   "max-evals": task.evals, "screen": task.screen, "llm": task.llm, "prompt": task.prompt,
+                   "max-evals": task.evals, "screen": task.screen, "llm": task.llm,
+                   "prompt": self.arm.prompt or task.prompt,
                    "progress": "quiet", "out": str(self.directory)}
         given = [part for name, value in options.items() if value is not None for part in (f"--{name}", str(value))]
         return ["run", *given, *([] if task.prior else ["--no-prior"])]
@@ -111,7 +113,8 @@ def compare_on_data(task: Task, arms: Sequence[Arm], seeds: int, folder: Path, q
         ModelError: The language model was lost.
         RunError: The folder holds a comparison on other terms, or a run in it is in use.
     """
-    launches = [Launch(task, arm, seed, folder / "runs" / f"{arm.label}-{seed}") for seed in range(seeds)
+    prompts_of(arms, task.prompt)  # what cannot be read is said before anything runs
+    launches = [Launch(task, arm, seed, folder / "runs" / f"{arm.file}-{seed}") for seed in range(seeds)
                 for arm in arms]
     with Agreed(folder, asdict(task)):
         left = [one for one in launches if not finished(one.directory)]
@@ -151,7 +154,7 @@ def _launched(left: Sequence[Launch], folder: Path, workers: int) -> Iterator[La
 
 
 def _launch(launch: Launch, folder: Path, halt: Event) -> None:
-    log = folder / "logs" / f"{launch.arm.label}-{launch.seed}.log"
+    log = folder / "logs" / f"{launch.arm.file}-{launch.seed}.log"
     ended = llmnas(launch.arguments(), log, limit_s=launch.task.budget_s + _HANG_S, own_environment=True, halt=halt)
     if halt.is_set() and ended.code < 0:
         return

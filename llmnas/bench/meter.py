@@ -15,6 +15,8 @@ from weakref import WeakKeyDictionary
 from llmnas.bench.answering import kept_calls, opened, task_of
 from llmnas.bench.tabular import Benchmark
 from llmnas.budget import Clock, rates_for
+from llmnas.compare import Answers
+from llmnas.compare.rates import answers
 from llmnas.errors import InputError
 from llmnas.evaluate import Ordered, Screened
 from llmnas.executors import Handle
@@ -92,6 +94,8 @@ class Outcome:
         repaired: Proposals that are valid only after repair.
         stopped: Why it ended.
         model: The language model that was asked; None when the strategy uses none.
+        prompt: ``name@hash`` of the prompt set it was asked with, likewise.
+        answers: What its proposals were worth, likewise.
         calls: Calls of it, failed ones included.
         usage: What they cost together: tokens, money, seconds.
         waited_s: Seconds of model calls up to each evaluation, in the order of `charged`.
@@ -109,6 +113,8 @@ class Outcome:
     repaired: int = 0
     stopped: str = ""
     model: str | None = None
+    prompt: str | None = None
+    answers: Answers | None = None
     calls: int = 0
     usage: Usage = field(default_factory=lambda: Spent().usage)
     waited_s: list[float] = field(default_factory=list)
@@ -348,7 +354,7 @@ def search_once(bench: Benchmark, terms: Terms, seed: int, trace: IO[str] | None
     journal = Journal(MemoryStore(), Clock(_FOREVER_S), _Uncharged(lines, outcome))
     shape, classes = bench.space.spec.shape, bench.space.spec.classes
     with opened(terms.strategy, terms.llm, terms.prompt, calls) as (model, prompts):
-        outcome.model = model.name if model else None
+        outcome.model, outcome.prompt = model.name if model else None, prompts.id if prompts else None
         journal.emit(RunStarted(run="bench", settings=settings, plan=_plan(terms.batch, terms.screen),
                                 task=task_of(bench), environment={}, model=outcome.model, targets=targets))
         evaluator = TableEvaluator(bench, settings, lines, outcome)
@@ -364,6 +370,7 @@ def search_once(bench: Benchmark, terms: Terms, seed: int, trace: IO[str] | None
                         identity=bench.name if terms.charge == "distinct" else lambda _: None)
         with _one_thread():
             reason = search.run().reason
+    outcome.answers = answers(journal.state.trials) if outcome.model else None
     outcome.stopped = "attempts" if reason == "interrupted" else reason
     return outcome
 

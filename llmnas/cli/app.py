@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from llmnas.cli import bench, catalogue, compare, doctor, latency, listing, look, work
+from llmnas.cli import bench, catalogue, compare, doctor, latency, listing, look, prompting, work
 from llmnas.errors import EXIT_CODES, LlmnasError
 
 STARTED_AT = time.monotonic()
@@ -26,6 +26,7 @@ work.register(app)
 look.register(app)
 doctor.register(app)
 catalogue.register(app)
+prompting.register(app)
 listing.register(app)
 latency.register(app)
 bench.register(app)

@@ -30,7 +30,8 @@ Batch = Annotated[int, typer.Option(help="Proposals at once, of which the best b
 NoPrior = Annotated[bool, typer.Option("--no-prior", help="Without the space's known-good designs.")]
 ChargeBy = Annotated[Literal["distinct", "all"], typer.Option(help="distinct: repeats are free. all: they are paid.")]
 Llm = Annotated[str, typer.Option(help="Language model of strategies that use one, as in run; mock works offline.")]
-Prompt = Annotated[str, typer.Option(help="A prompt set's name or folder, likewise.")]
+Prompt = Annotated[str, typer.Option(help="A prompt set's name or folder, likewise; what it shows may follow: "
+                                          "base:exemplars=0:facts=no.")]
 Workers = Annotated[int, typer.Option(help="Processes. [default: one per core]", min=1, show_default=False)]
 TraceFile = Annotated[Path | None, typer.Option("--trace", help="File for one JSON line per request.",
                                                 show_default=False)]

@@ -1,4 +1,4 @@
-"""Commands that list and check what there is: spaces, prompts, proxies, devices; and score."""
+"""Commands that list and check what there is: spaces, proxies; and score."""
 
 from __future__ import annotations
 
@@ -21,11 +21,6 @@ def register(app: typer.Typer) -> None:
     spaces.command("sample")(spaces_sample)
     spaces.command("validate")(spaces_validate)
     app.add_typer(spaces, name="spaces")
-    prompts = typer.Typer(help="Prompt sets.", no_args_is_help=True)
-    prompts.command("list")(prompts_list)
-    prompts.command("show")(prompts_show)
-    prompts.command("diff")(prompts_diff)
-    app.add_typer(prompts, name="prompts")
     proxies = typer.Typer(help="Zero-cost proxies.", no_args_is_help=True)
     proxies.command("list")(proxies_list)
     proxies.command("validate")(proxies_validate)
@@ -130,34 +125,6 @@ def _lines(text: str) -> bool:
     """Returns whether a text is JSON lines: several documents, one a line."""
     lines = [line for line in text.splitlines() if line.strip()]
     return len(lines) > 1 and all(line.startswith("{") and line.rstrip().endswith("}") for line in lines)
-
-
-def prompts_list(as_json: AsJson = False) -> None:
-    """List the prompt sets."""
-    from llmnas.prompts import list_prompts
-
-    rows = [{"name": prompt.name, "id": prompt.id, "description": prompt.about} for prompt in list_prompts()]
-    if as_json:
-        print_json({"schema": "llmnas.prompts/1", "prompts": rows})
-        return
-    for row in rows:
-        typer.echo(f"{row['id']:24}  {row['description']}")
-
-
-def prompts_show(name: Annotated[str, typer.Argument(help="A name or a folder.")]) -> None:
-    """Print the templates of a prompt set."""
-    from llmnas.prompts import TEMPLATES, load_prompt
-
-    found = load_prompt(name)
-    for role in TEMPLATES:
-        typer.echo(f"--- {role} ---\n{found.source(role)}")
-
-
-def prompts_diff(left: Annotated[str, typer.Argument()], right: Annotated[str, typer.Argument()]) -> None:
-    """Show what two prompt sets do differently."""
-    from llmnas.prompts import difference, load_prompt
-
-    typer.echo(difference(load_prompt(left), load_prompt(right)))
 
 
 def proxies_list(as_json: AsJson = False) -> None:

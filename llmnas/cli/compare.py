@@ -28,7 +28,8 @@ def compare(
                                               show_default=False)] = None,
     data: Annotated[str | None, typer.Option(help="Data as in run: really trains on them.", show_default=False)] = None,
     strategies: Annotated[str, typer.Option(
-        help="By comma. A name twice, or NAME#2, is the same strategy on other random numbers: an A/A pair."
+        help="By comma. A name twice, or NAME#2, is the same strategy on other random numbers: an A/A pair. "
+             "NAME@PROMPT asks with that prompt set."
     )] = "random,local_search,evolution,agent",
     seeds: Annotated[int, typer.Option(help="How many seeds, from 0; every arm runs each.", min=2)] = 20,
     evals: Annotated[int | None, typer.Option(help="Evaluations of a search. [default on a table: 60]", min=1,
@@ -77,7 +78,7 @@ def compare(
         if space != "auto" or budget is not None:
             raise InputError("--space and --budget are for --data: a table has a space and costs no time",
                              "leave them out")
-        found = _on_table(bench, data_dir, dataset, device, strategies, seeds, out, question, workers,
+        found = on_table(bench, data_dir, dataset, device, strategies, seeds, out, question, workers,
                           evals=evals or 60, charge=charge, screen=screen or 0, batch=batch, prior=not no_prior,
                           llm=llm, prompt=prompt)
     elif data is not None:
@@ -104,8 +105,9 @@ def _one_source(runs: list[str] | None, bench: str | None, data: str | None) -> 
                          "llmnas compare runs/a runs/b")
 
 
-def _on_table(bench: str, data_dir: Path | None, dataset: str | None, device: str | None, strategies: str, seeds: int,
-              out: Path | None, question: Any, workers: int | None, **terms: Any) -> dict[str, Any]:
+def on_table(bench: str, data_dir: Path | None, dataset: str | None, device: str | None, strategies: str, seeds: int,
+             out: Path | None, question: Any, workers: int | None, **terms: Any) -> dict[str, Any]:
+    """Returns the comparison of arms on a table, and under ``folder`` where it is kept."""
     from llmnas.bench.comparing import compare_on_table
     from llmnas.bench.meter import Terms
     from llmnas.bench.seeds import Place

@@ -55,7 +55,8 @@ def run(
     min_accuracy: Annotated[float | None, typer.Option(help="Least search score; then the least latency wins.")] = None,
     llm: Annotated[str, typer.Option(help="auto, openai:NAME, local:FILE.gguf, replay:RUN, manual[:DIR], "
                                           "mock[:SEED].")] = "auto",
-    prompt: Annotated[str, typer.Option(help="A prompt set's name or folder.")] = "base",
+    prompt: Annotated[str, typer.Option(help="A prompt set's name or folder; what it shows may follow: "
+                                             "base:exemplars=0:rules=0:facts=no:failures=no:constraint=no.")] = "base",
     base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint.")] = None,
     structured: Annotated[str, typer.Option(help="Structured-output mode; auto tries them in order.")] = "auto",
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature; not sent by default.")] = None,

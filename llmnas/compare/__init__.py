@@ -5,6 +5,7 @@ Nothing here searches. `llmnas.bench.comparing` runs arms on tables, `llmnas.ben
 """
 
 from llmnas.compare.analysis import ANYTIME, TEST, VALIDATION, Measure, analyse
-from llmnas.compare.trajectory import Arm, Charges, Paid, Trajectory, parse_arms
+from llmnas.compare.trajectory import Answers, Arm, Charges, Paid, Trajectory, parse_arms
 
-__all__ = ["ANYTIME", "TEST", "VALIDATION", "Arm", "Charges", "Measure", "Paid", "Trajectory", "analyse", "parse_arms"]
+__all__ = ["ANYTIME", "TEST", "VALIDATION", "Answers", "Arm", "Charges", "Measure", "Paid", "Trajectory", "analyse",
+           "parse_arms"]

@@ -12,11 +12,11 @@ import numpy as np
 
 from llmnas.compare import curves
 from llmnas.compare.paired import ALPHA, CONFIDENCE, POWER, Interval, Pair, Task, decide, interval
-from llmnas.compare.rates import RATES, ends, mean_charges, rates
+from llmnas.compare.rates import ANSWERS, RATES, answer_rates, ends, mean_charges, rates
 from llmnas.compare.trajectory import Trajectory, by_arm
 from llmnas.errors import InputError, nearest
 
-MOCK: Final = ("proposals of this arm came from the mock, by code: known-good designs and simple edits. They say "
+MOCK: Final = ("proposals of this arm came from the mock, by code: designs and simple edits by rule. They say "
                "nothing about language models")
 
 
@@ -99,7 +99,7 @@ def analyse(trajectories: Sequence[Trajectory], measures: Sequence[Measure],
         "matrix": {measure.name: _matrix(values[measure.name], measure.higher) for measure in known},
         "target": target, "evals": length,
         "curves": {"evaluations": every, "seconds": curves.by_second(arms)},
-        "mock": any(one.mock for one in trajectories), "rates": RATES,
+        "mock": any(one.mock for one in trajectories), "rates": RATES, "answers": ANSWERS,
         "notes": [*_notes(arms, length), *_unmeasured([one for one in measures if one not in known])],
     }
 
@@ -165,7 +165,9 @@ def _arm(arm: str, own: list[Trajectory], values: Mapping[str, Mapping[int, floa
             "target": None if target is None else _until(own, target),
             "evaluations": fmean(one.charges.evaluations for one in own),
             "short": sum(one.length < length for one in own),
-            "rates": rates(own), "charges": mean_charges(own), "stopped": ends(own), "note": MOCK if mock else ""}
+            "prompt": next((one.prompt for one in own if one.prompt is not None), None),
+            "rates": rates(own), "answers": answer_rates(own),
+            "charges": mean_charges(own), "stopped": ends(own), "note": MOCK if mock else ""}
 
 
 def _described(values: Sequence[float | None]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from llmnas.compare import plots, words
+from llmnas.errors import InputError
 from llmnas.report import format as say
 from llmnas.store import to_json_file
 
@@ -30,11 +31,24 @@ def write(document: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
     """Writes ``compare.html`` and ``compare.json`` into a folder and returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     page, data = folder / PAGE, folder / DATA
-    partial = page.with_suffix(".tmp")
-    partial.write_text(render(document), encoding="utf-8", errors="replace")
-    partial.replace(page)
+    write_page(document, page)
     to_json_file(data, document)
     return page, data
+
+
+def write_page(document: Mapping[str, Any], page: Path) -> None:
+    """Writes the report alone.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    partial = page.with_suffix(".tmp")
+    try:
+        partial.write_text(render(document), encoding="utf-8", errors="replace")
+        partial.replace(page)
+    except OSError as error:
+        raise InputError(f"{page} cannot be written: {error.strerror}", "give another file in a folder that exists"
+                         ) from None
 
 
 def render(document: Mapping[str, Any]) -> str:
@@ -64,7 +78,9 @@ def context(plain: Mapping[str, Any]) -> dict[str, Any]:
         "matrix_heads": heads, "matrix_rows": rows, "target": _target(document),
         "target_heads": words.TARGET_HEADS, "target_rows": words.target_rows(document),
         "rate_heads": ("arm", *(f"{name}: {what}" for name, what in document["rates"].items())),
-        "rate_rows": words.rate_rows(document), "charge_heads": ("arm", *words.CHARGES.values()),
+        "rate_rows": words.rate_rows(document),
+        "answer_heads": ("arm", *(f"{name}: {what}" for name, what in document["answers"].items())),
+        "answer_rows": words.answer_rows(document), "charge_heads": ("arm", *words.CHARGES.values()),
         "charge_rows": words.charge_rows(document), "said": _said(document),
         "settings": _pairs(document["terms"]), "versions": _pairs(document["versions"]),
         "command": say.one_line(shlex.join(document["command"]), 4000),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from llmnas.compare.rates import answers
 from llmnas.compare.trajectory import Charges, Paid, Trajectory
 from llmnas.errors import InputError
 from llmnas.records import Event, Measured, Stopped, Trial
@@ -174,7 +175,8 @@ def trajectory(run: Run, arm: str, seed: int | None = None) -> Trajectory:
     final = state.trial(state.selected.n).trained.get("final") if state.selected else None
     found = Trajectory(arm=arm, strategy=state.settings.strategy, seed=run.seed if seed is None else seed, paid=paid,
                        charges=_charges(state), stopped=state.stopped.reason if state.stopped else "unknown",
-                       model=state.begun.model, end_s=ended)
+                       model=state.begun.model, end_s=ended, prompt=run.signature.get("prompt"),
+                       answers=answers(state.trials) if state.begun.model else None)
     best = found.best()
     return found.model_copy(update={"measures": {"test": final.test_score if final else None,
                                                  "validation": best.score if best else None}})

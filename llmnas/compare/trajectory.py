@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Final
+from urllib.parse import quote
 
 import numpy as np
 from pydantic import Field
@@ -22,14 +23,22 @@ class Arm:
     """One side of a comparison.
 
     Attributes:
-        label: How it is called: the strategy's name, ``#K`` behind it for another stream of random numbers.
+        label: How it is called: the strategy's name, ``@PROMPT`` where it has a prompt set of its own, and ``#K`` for
+            another stream of random numbers.
         strategy: Name of the strategy.
-        stream: 1, or K. Arms of one strategy with different streams are an A/A pair: nothing but chance differs.
+        stream: 1, or K. Arms that differ in the stream alone are an A/A pair: nothing but chance differs.
+        prompt: Its prompt set; None takes that of the comparison.
     """
 
     label: str
     strategy: str
     stream: int = 1
+    prompt: str | None = None
+
+    @property
+    def file(self) -> str:
+        """The label as part of a file's name: a prompt may be a path."""
+        return quote(self.label, safe=" :=#@,+")
 
     def seed(self, seed: int) -> int:
         """Returns the seed that a search of this arm gets: `seed` itself in the first stream, else one drawn from it.
@@ -40,7 +49,7 @@ class Arm:
 
 
 def parse_arms(text: str) -> list[Arm]:
-    """Returns the arms in ``random,evolution,random#2``; a name that comes again gets the next free stream.
+    """Returns the arms in ``random,agent@terse,random#2``; one that comes again gets the next free stream.
 
     Raises:
         InputError: There is none, one is malformed, or one comes twice with the same stream.
@@ -50,21 +59,22 @@ def parse_arms(text: str) -> list[Arm]:
         raise InputError(f"--strategies: expected names by comma, got {text!r}", "example: random,evolution,agent")
     arms: dict[str, Arm] = {}
     for name in names:
-        found = re.fullmatch(r"([^#]+)(?:#([1-9]\d*))?", name)
+        found = re.fullmatch(r"(([^#@]+)(?:@([^#]+))?)(?:#([1-9]\d*))?", name)
         if found is None:
-            raise InputError(f"--strategies: {name!r} is not NAME or NAME#STREAM", "example: random,random#2")
-        strategy, stream = found[1], int(found[2] or 1)
-        if found[2] is None:
-            while _label(strategy, stream) in arms:
+            raise InputError(f"--strategies: {name!r} is not NAME, NAME@PROMPT or NAME#STREAM",
+                             "example: random,random#2,agent@base,agent@terse")
+        whole, stream = found[1], int(found[4] or 1)
+        if found[4] is None:
+            while _label(whole, stream) in arms:
                 stream += 1
-        if _label(strategy, stream) in arms:
+        if _label(whole, stream) in arms:
             raise InputError(f"--strategies: {name!r} is named twice", "give every arm a stream of its own: NAME#3")
-        arms[_label(strategy, stream)] = Arm(_label(strategy, stream), strategy, stream)
+        arms[_label(whole, stream)] = Arm(_label(whole, stream), found[2], stream, found[3])
     return list(arms.values())
 
 
-def _label(strategy: str, stream: int) -> str:
-    return strategy if stream == 1 else f"{strategy}#{stream}"
+def _label(name: str, stream: int) -> str:
+    return name if stream == 1 else f"{name}#{stream}"
 
 
 class Paid(Frozen):
@@ -129,6 +139,22 @@ class Charges(Frozen):
     cpu_s: float | None = None
 
 
+class Answers(Frozen):
+    """What a language model proposed, its own proposals alone.
+
+    Attributes:
+        proposals: All of them, a reply that cannot be read counting as one.
+        repaired: Of those, legal only after repair.
+        invalid: Of those, never legal.
+        duplicate: Of those, legal but seen before in the same search.
+    """
+
+    proposals: int
+    repaired: int
+    invalid: int
+    duplicate: int
+
+
 class Trajectory(Frozen):
     """What one seed of an arm did, in the order of its evaluations.
 
@@ -140,6 +166,8 @@ class Trajectory(Frozen):
         charges: What it cost.
         stopped: Why it ended.
         model: The language model it asked; None when it asks none.
+        prompt: ``name@hash`` of the prompt set it was asked with; None when none was, or nobody kept it.
+        answers: What its proposals were worth; None when there is no model, or nobody counted.
         measures: Figures of its result by name, filled in when every search is over; None where there is none.
         end_s: Seconds charged when it ended; None when unknown.
     """
@@ -151,6 +179,8 @@ class Trajectory(Frozen):
     charges: Charges
     stopped: str
     model: str | None = None
+    prompt: str | None = None
+    answers: Answers | None = None
     measures: dict[str, float | None] = Field(default_factory=dict)
     end_s: float | None = None
 

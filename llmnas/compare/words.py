@@ -24,6 +24,9 @@ CHARGES: Final = {"proposals": "proposals", "evaluations": "evaluations", "predi
                   "output_tokens": "tokens out", "usd": "US dollars", "llm_s": "model s", "proxy_s": "proxy s",
                   "train_s": "training s", "energy_j": "energy J", "cpu_s": "own CPU s"}
 
+ASKED: Final = ("proposals", "evaluations", "calls", "input_tokens", "output_tokens", "usd", "llm_s")
+"""Charges that asking a model causes."""
+
 
 def measure(document: Document, name: str) -> Mapping[str, Any]:
     """Returns a measure of the comparison by name."""
@@ -135,10 +138,31 @@ def rate_rows(document: Document) -> list[tuple[str, ...]]:
     return [(arm["arm"], *(_rate(arm["rates"][one]) for one in document["rates"])) for arm in document["arms"]]
 
 
+def costs(document: Document) -> Iterator[str]:
+    """Yields what a model's proposals were worth and what they cost, for the console."""
+    from llmnas.report.show import table
+
+    shown = marked(document)
+    if rows := answer_rows(shown):
+        yield "The model's own proposals, all seeds together, with Wilson intervals as if they were independent:"
+        yield table([("arm", *shown["answers"]), *rows], right=(1, 2, 3))
+        yield ""
+    yield "A search on average:"
+    heads = [CHARGES[one] for one in ASKED]
+    yield table([("arm", *heads), *((arm["arm"], *(_amount(arm["charges"][one]) for one in ASKED))
+                                    for arm in shown["arms"])], right=tuple(range(1, len(heads) + 1)))
+
+
 def _rate(row: Mapping[str, Any]) -> str:
     if row["rate"] is None:
         return "–"
     return f"{100 * row['rate']:.1f} % ({interval(row, True)}), {row['count']:,} of {row['of']:,}"
+
+
+def answer_rows(document: Document) -> list[tuple[str, ...]]:
+    """Returns a row per arm that asks a model: rates of the model's own proposals with their intervals."""
+    return [(arm["arm"], *(_rate(arm["answers"][one]) for one in document["answers"])) for arm in document["arms"]
+            if arm["answers"] is not None]
 
 
 def charge_rows(document: Document) -> list[tuple[str, ...]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from llmnas.llm.base import Message
 
+OP_CODE: Final = r"op_[a-z]+"
+"""What ops are called in a prompt that hides what they are."""
 _BLOCK: Final = re.compile(r"^```json[ \t]*\r?\n(.*?)\r?\n```[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
@@ -28,6 +30,12 @@ def read_block(messages: Sequence[Message]) -> dict[str, Any] | None:
                 return None
             return value if isinstance(value, dict) else None
     return None
+
+
+def hides_ops(block: Mapping[str, Any]) -> bool:
+    """Returns whether a block says nothing of what its ops are: all go by codes."""
+    ops = {op for slot in block.get("slots") or () for op in slot["choices"]} | set(block.get("ops") or {})
+    return bool(ops) and all(re.fullmatch(OP_CODE, op) for op in ops)
 
 
 def role_of(messages: Sequence[Message]) -> str:

@@ -1,7 +1,8 @@
 """``mock[:SEED]``: a model made of code, for working offline and for tests.
 
 It sees exactly what a language model would see and reads only the block of the prompt. It answers with known-good
-designs, then with edits and crossovers of the exemplars; dials make it as unreliable as wished.
+designs, then with edits and crossovers of the exemplars; dials make it as unreliable as wished. What it knows hangs on
+the names of ops: where a prompt hides them it draws designs at random, and edits what it is shown.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import json
 import random
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Final
 
 from pydantic import Field
 
 from llmnas.graph import ATTRIBUTES, Frozen
 from llmnas.llm.base import Attempt, ChatModel, JsonSchema, Message, OutOfTime, Reply
-from llmnas.llm.block import read_block
+from llmnas.llm.block import hides_ops, read_block
+from llmnas.llm.mock_blind import random_design, random_graph, randomly_edited
 from llmnas.llm.mock_dag import DagSpace
 from llmnas.llm.mock_rules import rules_from
 from llmnas.llm.mock_slots import JsonNode, SlotSpace, spread
@@ -26,6 +29,7 @@ from llmnas.records import Usage
 LATE_S: Final = 5.0
 _REFUSAL: Final = "I am sorry, but I cannot help with that."
 Share = Annotated[float, Field(ge=0, le=1)]
+_FRESH: Final = {False: "Known-good design of this size.", True: "A random design: names say nothing here."}
 Made = tuple[str, list[JsonNode], str]  # rationale, nodes, output
 
 
@@ -114,14 +118,15 @@ def _answer(block: Mapping[str, Any] | None, schema: JsonSchema | None, rng: ran
 
 
 def _from_slots(block: Mapping[str, Any], count: int, rng: random.Random) -> list[Made]:
-    space = SlotSpace(block)
+    space, blind = SlotSpace(block), hides_ops(block)
     parents = [(found, item) for item in _exemplars(block) if (found := space.read(item["nodes"])) is not None]
-    fresh = spread(space.affordable([design for design, _ in parents]), count, rng)
+    fresh = [random_design(space, rng) for _ in range(count)] if blind else spread(
+        space.affordable([design for design, _ in parents]), count, rng)
     broken = [space.read(_nodes(item)) for item in block.get("invalid") or ()]
     seen = [design for design, _ in parents]
     made: list[Made] = []
     for index in range(count):
-        design, why = fresh[index], "Known-good design of this size."
+        design, why = fresh[index], _FRESH[blind]
         if index < len(broken) and (mended := broken[index]) is not None:
             # Legal values already: then the fault lies in how they go together, and one step away may not have it.
             same = space.nodes(mended) == _bare(_nodes(block["invalid"][index]))
@@ -143,22 +148,23 @@ def _from_slots(block: Mapping[str, Any], count: int, rng: random.Random) -> lis
 
 
 def _from_dag(block: Mapping[str, Any], count: int, rng: random.Random) -> list[Made]:
-    space = DagSpace(block)
+    space, blind = DagSpace(block), hides_ops(block)
+    edited = partial(randomly_edited, space) if blind else space.edited
     parents = [((_bare(item["nodes"]), item["output"]), item) for item in _exemplars(block)
                if space.fits(item["nodes"])]
     seen = [graph[0] for graph, _ in parents]
     made: list[Made] = []
-    for fresh in spread(space.sizes, count, rng):
+    for fresh in [random_graph(space, rng) for _ in range(count)] if blind else spread(space.sizes, count, rng):
         # A broken graph is replaced: mending one takes more understanding than a mock has.
-        nodes, output, why = fresh, fresh[-1]["id"], "Known-good design of this size."
+        nodes, output, why = fresh, fresh[-1]["id"], _FRESH[blind]
         if parents and rng.random() < 0.7:
             (nodes, output), item = _parent(parents, rng)
-            nodes, output = space.edited(nodes, output, rng)
+            nodes, output = edited(nodes, output, rng)
             why = f"Edit of trial {item['trial']}."
         for _ in range(20):
             if nodes not in seen:
                 break
-            nodes, output = space.edited(nodes, output, rng)
+            nodes, output = edited(nodes, output, rng)
         seen.append(nodes)
         made.append((why, list(nodes), output))
     return made

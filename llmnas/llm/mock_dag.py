@@ -69,11 +69,12 @@ class DagSpace:
     def _one(self, words: Sequence[str], inputs: int) -> str | None:
         for word in words:
             for op in self.ops:
-                if word in op and op != self.main and self._takes(op, inputs):
+                if word in op and op != self.main and self.takes(op, inputs):
                     return op
         return None
 
-    def _takes(self, op: str, inputs: int) -> bool:
+    def takes(self, op: str, inputs: int) -> bool:
+        """Returns whether an op takes so many inputs."""
         low, high = self.ops[op].get("inputs") or (1, 1)
         return low <= inputs and (high is None or inputs <= high)
 
@@ -82,7 +83,7 @@ class DagSpace:
         if op not in self.ops or not isinstance(inputs, list) or not set(inputs) <= ids:
             return False
         attributes = self.ops[op].get("attributes") or {}
-        return self._takes(op, len(inputs)) and all(node.get(name) in legal for name, legal in attributes.items())
+        return self.takes(op, len(inputs)) and all(node.get(name) in legal for name, legal in attributes.items())
 
     def _node(self, nodes: list[JsonNode], op: str, inputs: Sequence[str], **wanted: Any) -> str:
         """Appends a node and returns its id."""

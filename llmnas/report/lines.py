@@ -7,6 +7,7 @@ from llmnas.records import (
     Asked,
     Called,
     Checkpointed,
+    Disguised,
     Event,
     Finished,
     Fitted,
@@ -49,6 +50,8 @@ def words(event: Event, state: RunState) -> str:  # noqa: PLR0912  # one case fo
             return _measured(body, state)
         case Reflected() as body:
             return f"step {body.step}: the model keeps {say.plural(len(body.rules), 'rule')}"
+        case Disguised() as body:
+            return f"the prompts hide {say.plural(len(body.names), 'name')}: op_a and so on are this run's own"
         case Checkpointed() as body:
             return f"saved {body.what} as {body.file}"
         case Fitted() as body:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast, runtime_checkable
 
 import numpy as np
-from pydantic import ValidationError
 
 from llmnas.errors import InputError, nearest
 from llmnas.front import merit
 from llmnas.graph import ArchGraph, Frozen
 from llmnas.network import Shape
+from llmnas.options import checked_options, written_options
 from llmnas.plugins import is_path, load_path, plugins
 from llmnas.records import Body, Called, Candidate, Origin, Proposal, Rates, Settings, Trial
 from llmnas.space import Space
@@ -286,31 +286,9 @@ def read_options(name: str, made: Any, text: str) -> Frozen:
     options: type[Frozen] | None = getattr(made, "Options", None)
     if options is None:
         raise InputError(f"strategy {name} takes no options, got {text!r}", f"write --strategy {name}")
-    known = list(options.model_fields)
-    pairs = [part.partition("=") for part in text.split(":")]
-    for option, equals, value in pairs:
-        if option not in known:
-            raise InputError(f"strategy {name} has no option {option!r}", nearest(option, known))
-        if not equals or not value:
-            raise InputError(f"strategy {name}: expected {option}=VALUE, got {option!r}", f"as in {name}:{option}=…")
-    try:
-        return options.model_validate({option: _value(value) for option, _, value in pairs})
-    except ValidationError as error:
-        fault = error.errors()[0]
-        at = fault["loc"][0] if fault["loc"] else text
-        raise InputError(f"strategy {name}, option {at}: {fault['msg'].removeprefix('Value error, ')}, got "
-                         f"{fault['input'] if fault['loc'] else text!r}", "docs/strategies/ says what each means"
-                         ) from None
-
-
-def _value(text: str) -> str | int | float:
-    """Returns a number where the text is one."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    what = f"strategy {name}"
+    return checked_options(what, options, written_options(what, options, text), text,
+                           "docs/strategies/ says what each means")
 
 
 def promotion(strategy: str, step: int, trial: Trial, share: float) -> Proposal:

@@ -15,8 +15,9 @@ from llmnas.store import read_events
 
 LIGHT = ["--help", "spaces list", "spaces list --json", "spaces show convnet", "spaces show nb201 --json",
          "spaces sample open -n 2", "prompts list", "prompts list --json", "prompts show terse",
-         "prompts diff base terse", "proxies list", "proxies list --json", "strategies list", "models list --json",
-         "latency devices", "latency devices --json", "runs list --json"]
+         "prompts diff base terse", "prompts diff base anonymous --rendered", "prompts render base:facts=no",
+         "prompts render anonymous --role repair --space open --json", "proxies list", "proxies list --json",
+         "strategies list", "models list --json", "latency devices", "latency devices --json", "runs list --json"]
 
 
 def llmnas(*arguments, cwd=None, **environment):
@@ -48,6 +49,21 @@ def test_the_main_job_ends_in_time_with_everything(finished):
     assert "step 0" not in done.stdout
 
 
+def test_render_is_what_is_sent(finished):
+    """From the log up to a step, render prints the messages which that step then sent, letter by letter."""
+    run = finished[0] / "runs" / "one"
+    lines = (run / "events.jsonl").read_text().splitlines(keepends=True)
+    steps = [at for at, line in enumerate(lines) if json.loads(line)["body"]["kind"] == "asked"]
+    assert steps
+    for step, at in enumerate(steps):
+        early = finished[0] / f"early{step}"
+        early.mkdir()
+        (early / "events.jsonl").write_text("".join(lines[:at + 1]))
+        done = llmnas("prompts", "render", "base", "--run", str(early), "--json", cwd=finished[0])
+        sent = json.loads((run / "calls" / f"{step:05d}-propose-0.json").read_text())["messages"]
+        assert json.loads(done.stdout)["messages"] == sent
+
+
 def test_test_part_is_read_once(finished):
     """The test part was read exactly once, by the final training."""
     reads = (finished[0] / "runs" / "one" / "data" / "test_reads.txt").read_text().splitlines()
@@ -66,7 +82,8 @@ def test_exported_model_runs_alone(finished):
                                      "show one 4", "show one 4 --json", "show one --calls", "show one --calls --json",
                                      "show one --call 00000-propose-0", "show one --call 00000-propose-0 --json",
                                      "report latest", "report one --json", "watch one --progress plain",
-                                     "proxies validate latest", "proxies validate one --json"])
+                                     "proxies validate latest", "proxies validate one --json",
+                                     "prompts render anonymous --run one", "prompts render base --run one --json"])
 def test_looking_at_a_run(finished, command):
     """Reading commands answer, with one JSON document where asked."""
     done = llmnas(*command.split(), cwd=finished[0])
@@ -117,6 +134,10 @@ def test_light_commands_never_import_torch_or_openai(command, tmp_path):
     (["run", "--metric", "acuracy"], 3, "accuracy"),
     (["run", "--llm", "mok"], 3, "mock"),
     (["run", "--prompt", "bse"], 3, "base"),
+    (["run", "--prompt", "base:exemplars=99"], 3, "option exemplars"),
+    (["bench", "search", "--bench", "conv1d", "--strategy", "agent", "--prompt", "base:fact=no"], 3, "mean 'facts'"),
+    (["prompts", "ab", "base"], 3, "needs two prompts"),
+    (["prompts", "render", "no_reflection", "--role", "reflect"], 3, "makes no reflect calls"),
     (["run", "--max-params", "many"], 3, "1.5M"),
     (["run", "--target", "cpu", "--target", "cpu"], 3, "are the same: cpu"),
     (["run", "--target", "cpu", "--target", "t4@batch=8", "--max-latency", "t4@bach=8=5ms"], 3, "'t4@batch=8'"),

@@ -7,13 +7,19 @@ from pathlib import Path
 import pytest
 from prompt_context import bare, context
 
+from llmnas.agent.disguise import disguise_of
 from llmnas.llm import read_block
 from llmnas.llm.mock import MockModel
 from llmnas.prompts import ROLES, load_prompt
+from llmnas.space import load_space
 
 GOLDEN = Path(__file__).parent / "golden"
+HIDDEN = disguise_of(load_space("nb201"), 0)
 CASES = {f"{name}-{role}": (name, context(role), role) for name in ("base", "terse") for role in ROLES}
 CASES["base-propose-first"] = ("base", bare("propose"), "propose")
+CASES |= {f"no_reflection-{role}": ("no_reflection", {**bare(role), "block": bare(role)["block"] | {"rules": []}}, role)
+          for role in ("propose", "repair")}
+CASES |= {f"anonymous-{role}": ("anonymous", HIDDEN.context(context(role, facts=[])), role) for role in ROLES}
 
 
 @pytest.mark.parametrize("case", CASES)

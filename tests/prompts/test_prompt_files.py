@@ -26,12 +26,18 @@ def test_the_prompts_that_ship():
     assert len(known["base"].id) == len("base@b2:") + 12
 
 
-def test_identity_follows_the_templates(mine):
-    """The hash changes with a template and with nothing else."""
-    before = load_prompt(mine).id.partition("@")[2]
+def test_identity_follows_what_a_model_sees(mine):
+    """The hash changes with a template and with what is shown or hidden, and with nothing else."""
+    before, settings = load_prompt(mine).id.partition("@")[2], (mine / "prompt.toml").read_text()
     assert before == load_prompt("terse").id.partition("@")[2]
-    (mine / "prompt.toml").write_text('description = "other"\nversion = 9\n')
+    (mine / "prompt.toml").write_text(settings.replace("One instruction", "Other").replace("ion = 2", "ion = 9"))
     assert load_prompt(mine).id.partition("@")[2] == before
+    for other in ('hides = ["ops"]', "reflects = false"):
+        (mine / "prompt.toml").write_text(f"{other}\n{settings}")
+        assert load_prompt(mine).id.partition("@")[2] != before
+    (mine / "prompt.toml").write_text(settings.replace("facts = false", "facts = true"))
+    assert load_prompt(mine).id.partition("@")[2] != before
+    (mine / "prompt.toml").write_text(settings)
     (mine / "system.j2").write_text("Answer with JSON.\n")
     assert PromptSet(mine).id.partition("@")[2] != before
 
@@ -56,9 +62,16 @@ def test_faulty_templates(mine, text, says):
 
 def test_faulty_folders(mine):
     """A missing template, an unknown key, an unknown name: each is told with what is known."""
-    (mine / "prompt.toml").write_text('descripton = "x"\n')
-    with pytest.raises(InputError, match="descript"):
-        load_prompt(mine)
+    settings = (mine / "prompt.toml").read_text()
+    for text, says in (('descripton = "x"\n', "descript"), (settings + "exmplars = 1\n", "mean 'exemplars'"),
+                       (settings + "exemplars = 40\n", "shows.exemplars: .*less than"),
+                       (settings + "exemplars = \"x", "prompt.toml"), ('hides = ["op"]\n' + settings, "hides.0"),
+                       ('extends = "bas"\n' + settings, "did you mean 'base'"),
+                       ('extends = "."\n' + settings, "in a circle")):
+        (mine / "prompt.toml").write_text(text)
+        with pytest.raises(InputError, match=says):
+            load_prompt(mine)
+    (mine / "prompt.toml").write_text(settings)
     (mine / "repair.j2").unlink()
     with pytest.raises(InputError, match=r"missing repair\.j2"):
         load_prompt(mine)
@@ -70,7 +83,10 @@ def test_difference(mine):
     """Two prompts with the same templates do not differ; others differ in a unified diff."""
     assert difference(load_prompt("terse"), load_prompt(mine)) == ""
     text = difference(load_prompt("base"), load_prompt("terse"))
-    assert text.startswith("--- base/system.j2\n+++ terse/system.j2\n")
+    assert text.startswith("--- base/prompt.toml\n+++ terse/prompt.toml\n")
+    assert "--- base/system.j2\n+++ terse/system.j2\n" in text
+    varied = difference(load_prompt("base"), load_prompt("base:facts=no"))
+    assert [line for line in varied.splitlines() if line[0] in "+-"][2:] == ["-facts = true", "+facts = false"]
 
 
 def test_token_estimate():
