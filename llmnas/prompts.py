@@ -132,7 +132,7 @@ class PromptSet:
         Args:
             role: Which template the user message comes from.
             context: The variables: ``block``, ``task``, ``space``, ``facts``, ``limits``, ``rules``, ``failures``,
-                ``niche``, ``count``; ``invalid`` to repair, ``trials`` to reflect.
+                ``niche``, ``operator``, ``remark``, ``count``; ``invalid`` to repair, ``trials`` to reflect.
 
         Raises:
             InputError: A template is wrong, uses an unknown variable, or the user message has not exactly one block.

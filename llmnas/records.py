@@ -59,8 +59,9 @@ class Proposal(Frozen):
         rationale: The proposer's reason, if it gave one.
         scores: What the proposer itself scored it with, by name: `SUPERNET`. Never a trained score, and no part of the
             order in which proposals are trained.
-        share: Share of the short training's epochs that is asked for.
-        promotes: Number of a trained trial that is to be trained again, for a larger share. Then this is no new
+        share: Share of the short training's epochs that is asked for; 0 has it screened, and trained no sooner than
+            it is promoted.
+        promotes: Number of a trial that is to be trained for a larger share than it was. Then this is no new
             architecture and makes no new trial.
     """
 
@@ -70,7 +71,7 @@ class Proposal(Frozen):
     origin: Origin
     rationale: str = ""
     scores: dict[str, float] = Field(default_factory=dict)
-    share: Share = 1.0
+    share: Annotated[float, Field(ge=0, le=1)] = 1.0
     promotes: int | None = None
 
 
@@ -378,6 +379,12 @@ class Rule(Frozen):
     supports: tuple[int, ...] = ()
     contradicts: tuple[int, ...] = ()
     step: int = 0
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of the cited trials that support it; 0 when none is cited."""
+        cited = len(self.supports) + len(self.contradicts)
+        return len(self.supports) / cited if cited else 0.0
 
 
 class RunStarted(Frozen):

@@ -303,6 +303,7 @@ class Search:
         context = Context(step=step, trials=tuple(self.state.trials), rules=self.state.rules,
                           deadline=self.journal.clock.monotonic(self.end), emit=self.journal.emit,
                           reply=self.model.reply, save=self.model.save, calls=lambda: tuple(self.state.calls),
+                          trains=self.plan.promote,
                           screen=self._pool(step, max(0, room), self._proxies_left(earlier)), room=max(0, room),
                           pool=tuple(one for pool in earlier for one in pool.candidates))
         rng = np.random.default_rng([self.settings.seed, step])
@@ -409,21 +410,22 @@ class Search:
         self.strategy.tell([trial for trial in trials if trial.n not in promoted])
 
     def _trained_again(self, proposals: Sequence[Proposal], purse: Purse) -> dict[int, float]:
-        """Returns the shares that trained trials are to be trained for, by their numbers.
+        """Returns the shares that earlier trials are to be trained for, by their numbers.
 
         Raises:
-            InputError: A strategy promotes what was not trained, or to no larger share.
+            InputError: A strategy promotes what was never screened, or to no larger share.
         """
         found: dict[int, float] = {}
         for proposal in proposals:
             n = proposal.promotes or 0
             trial = self.state.trials[n - 1] if 1 <= n <= len(self.state.trials) else None
-            if trial is None or trial.status != "trained" or trial.share >= proposal.share or n in found:
+            if trial is None or not _promotable(trial, proposal.share) or n in found:
                 raise InputError(
                     f"strategy {self.strategy.name} promotes trial {n} to a share of {proposal.share:g}, but "
                     + ("there is no such trial" if trial is None else
                        f"it is {trial.status}, with a share of {trial.share:g}"),
-                    "promote trials with status trained to a larger share, each once in an ask")
+                    "promote trials that keep the limits and were trained for less, or screened and no more; each once "
+                    "in an ask")
             if purse.pays(self.evaluator.cost(trial, proposal.share)):
                 found[n] = proposal.share
         return found
@@ -473,8 +475,8 @@ class Search:
         promoted: list[int] = []
         for rank, i in enumerate(places, start=1):
             trial = trials[i]
-            take = len(promoted) < room and (most is not None or not trial.violates) and purse.pays(
-                self.evaluator.cost(trial, trial.proposal.share))
+            wanted = trial.proposal.share > 0 and (most is not None or not trial.violates)
+            take = wanted and len(promoted) < room and purse.pays(self.evaluator.cost(trial, trial.proposal.share))
             trials[i] = trial.model_copy(update={"rank": rank, "status": "pending" if take else "screened"})
             if take:
                 promoted.append(trial.n)
@@ -523,6 +525,13 @@ class Search:
                 self.running.remove(running)
             else:
                 self._take(running)
+
+
+def _promotable(trial: Trial, share: float) -> bool:
+    """Returns whether a trial can be trained for this share: it was trained for less, or screened and no more."""
+    if trial.status == "screened":
+        return share > 0 and not trial.violates
+    return trial.status == "trained" and trial.share < share
 
 
 def _beside(work: Callable[[], Sequence[Proposal]]) -> Future[Sequence[Proposal]]:

@@ -262,7 +262,7 @@ class RunState:
         self.told_step = body.step
         self.spent.screen_s += body.seconds
         new = {trial.n for trial in body.trials}
-        self.spent.evaluations += len(new & set(body.promoted))
+        self.spent.evaluations += sum(n in new or self.trials[n - 1].status == "screened" for n in body.promoted)
         self.spent.cost += len(body.promoted) if body.cost is None else body.cost
         self.shares |= body.shares
         self.unpaid |= body.unpaid

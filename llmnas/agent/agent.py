@@ -1,83 +1,211 @@
-"""`Agent`: the language model proposes and repairs graphs and looks back; code screens, measures and decides."""
+"""`Agent`: a language model and plain operators propose, a surrogate and proxies choose what is trained."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
 
-from llmnas.agent.briefing import Briefing
+import numpy as np
+
+from llmnas.agent.briefing import Request, exemplars
 from llmnas.agent.calls import Caller
-from llmnas.agent.knowledge import RULES_SCHEMA, read_rules
-from llmnas.graph import ArchGraph, Issue
-from llmnas.llm import ChatModel, cut_off, read_object
-from llmnas.prompts import PromptSet
-from llmnas.records import Origin, Proposal, Reflected, Rule, Trial
-from llmnas.space import read_proposals
-from llmnas.strategies.base import Context, Rng, Setup, proposal
+from llmnas.agent.dialogue import Dialogue
+from llmnas.agent.knowledge import standing
+from llmnas.agent.niches import Niche, chosen, niches
+from llmnas.agent.operators import CODE_OPERATORS, MODEL_OPERATORS, earned, on_plateau, shares
+from llmnas.agent.placebo import History, seen_as
+from llmnas.graph import ArchGraph, Frozen
+from llmnas.records import Proposal, Rule, Trial
+from llmnas.strategies.base import Context, Rng, Setup, promotion, proposal
+from llmnas.strategies.bayesian import Bayesian
+from llmnas.strategies.points import Floats, Point, screened, sized
+from llmnas.strategies.prospects import Pool
+from llmnas.strategies.surrogate import SCREENED, SIZED, forecast, most
 
-REPAIRS: Final = 2
-"""Rounds in which invalid proposals are sent back with their issues."""
-REFLECT_EVERY: Final = 4
-"""Steps between two looks back."""
-REFLECT_FROM: Final = 6
-"""Trained trials before the first look back."""
+PROBE: Final = 8
+"""Known-good designs that are proposed first, over the range of cost."""
+DIMINISHING: Final = "diminishing returns: the last trainings brought nothing new, so propose what differs from them"
+
+
+class AgentOptions(Frozen):
+    """Parts of the agent that can be switched off, to see what each is worth.
+
+    Attributes:
+        model: Ask the language model.
+        probe: Propose known-good designs first, where they may be.
+        niches: Ask for one part of the space at a time.
+        knowledge: Let the model write rules, and show them.
+        surrogate: Choose what is trained by a surrogate with proxies among all that was screened; without it the
+            proposals are trained as they come.
+        operators: Propose by code as well: edits, crossovers, random designs.
+        history: What the model is shown of the trials: ``true``; ``none``; ``shuffled``, their scores permuted.
+    """
+
+    model: bool = True
+    probe: bool = True
+    niches: bool = True
+    knowledge: bool = True
+    surrogate: bool = True
+    operators: bool = True
+    history: History = "true"
 
 
 class Agent:
     """The strategy led by a language model.
 
-    Each ask is stateless: the model sees the space, at most three exemplars, the knowledge base and the recent
-    faults, never its own earlier replies. Beside its proposals one edit of the best architecture is made by code, and
-    the first ask spreads known-good designs over the range of cost; each proposal says which operator made it.
+    1. Known-good designs over the range of cost are proposed first, where they may be (`PROBE`).
+    2. Every ask divides its proposals among operators by what they brought (`operators`): the language model (fresh
+       designs, edits of exemplars, crossings of two), one edit, crossover and random draws by code. One call asks for
+       all of the model's; for a niche of the space where the front can still grow (`niches`).
+    3. All of them are screened and wait. What is trained is chosen by the expected improvement of a surrogate with
+       proxies (`Bayesian`), among these and the surrogate's own candidates.
+    4. Every few steps the model rewrites its rules (`Dialogue.reflect`).
+
+    When the last trainings brought nothing, all operators explore alike, and the model is told.
 
     Args:
         setup: Space, task, settings, model and prompts.
+        options: Parts to switch off.
     """
 
     name = "agent"
+    Options = AgentOptions
     uses_model = True
+    batch = 8
 
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
-        self.space = setup.space
-        self.model: ChatModel = setup.model
-        self.prompts: PromptSet = setup.prompts
-        self.briefing = Briefing(setup)
-        self.waits = not self.model.instant
+    def __init__(self, setup: Setup, options: AgentOptions | None = None) -> None:
+        self.setup, self.space, self.identity = setup, setup.space, setup.identity
+        self.options = options or AgentOptions()
+        self.core = Bayesian(setup)
+        self.dialogue = Dialogue(setup, self.name) if self.options.model else None
+        self.waits = self.dialogue is not None and not setup.model.instant
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Learns nothing that is not in the log: every ask starts from its context."""
+        """Takes in scores for the surrogate; all else starts from the log."""
+        self.core.tell(trials)
+
+    # -- asking
 
     def ask(self, n: int, rng: Rng, ctx: Context) -> Sequence[Proposal]:
-        """Returns the model's proposals, repaired where they could be, and those of the other operators."""
-        caller = Caller(self.model, self.prompts.id, ctx, self.setup.settings.seed, self.briefing.disguise)
-        self.briefing.disguise.log(ctx)
-        others = self._others(n, rng, ctx)
-        rules = self._reflect(caller, rng, ctx)
-        return [*self._propose(caller, max(1, n - len(others)), rules, rng, ctx), *others]
+        """Returns what is to be trained, and proposals to be screened for later asks."""
+        choosing, making = rng.spawn(2)  # what is said to the model does not hang on how many draws choosing took
+        if not self.options.surrogate:
+            return self._made(min(n, ctx.trains), None, making, ctx)
+        waiting = self._waiting(ctx)
+        niche = self._niche(self._whole(self.core.prospects.gathered(ctx.pool, grows=True), waiting, ctx), making)
+        pool = self.core.pool(choosing, ctx, self.core.taken(ctx))
+        trained = self._trained(self._whole(pool, waiting, ctx), waiting, choosing, ctx)
+        made = [one.model_copy(update={"share": 0.0}) for one in self._made(n - len(trained), niche, making, ctx)]
+        return self._started([*trained, *made], ctx)
 
-    # -- operators beside the model
+    def _started(self, proposals: list[Proposal], ctx: Context) -> list[Proposal]:
+        """Returns the proposals, the first legal ones to be trained at once when nothing else was chosen for it."""
+        left = ctx.trains if all(one.share == 0 for one in proposals) else 0
+        found = []
+        for one in proposals:
+            first = left > 0 and not one.issues and (one.graph is not None and self.setup.keeps(one.graph))
+            left -= first
+            found.append(one.model_copy(update={"share": 1.0}) if first else one)
+        return found
 
-    def _others(self, n: int, rng: Rng, ctx: Context) -> list[Proposal]:
-        if ctx.step == 0 and self.setup.settings.prior:
-            return self._prior(n // 2, ctx.step)
-        trained = [trial for trial in ctx.trials if self.setup.merit(trial) is not None and not trial.violates]
-        if n < 2 or not trained:
-            return [proposal(self.name, "random", ctx.step, self.space.sample(rng))] if n > 1 else []
-        best = max(trained, key=lambda trial: (self.setup.merit(trial) or 0.0, -trial.n)).proposal.graph
-        return [] if best is None else [
-            proposal(self.name, "one_edit", ctx.step, self.space.mutate(best, rng), [best])]
+    # -- choosing what is trained
 
-    def _prior(self, n: int, step: int) -> list[Proposal]:
-        """Returns known-good designs, evenly spread over the cost of those that keep the constraints.
+    def _waiting(self, ctx: Context) -> dict[str, Trial]:
+        """Returns the proposals that were screened and no more, by identity."""
+        return {self.identity(trial.proposal.graph): trial for trial in ctx.trials
+                if trial.status == "screened" and not trial.violates and trial.proposal.graph is not None}
 
-        When none does, over those that can be trained in the time.
+    def _whole(self, pool: Pool, waiting: Mapping[str, Trial], ctx: Context) -> Pool:
+        """Returns the pool with the waiting proposals, without what was trained."""
+        taken = self.core.taken(ctx) - waiting.keys()
+        points = {point.name: point for point in pool.points if point.name not in taken}
+        points |= {name: self._point(trial) for name, trial in waiting.items()}
+        return replace(pool, points=list(points.values()))
+
+    def _trained(self, pool: Pool, waiting: Mapping[str, Trial], rng: Rng, ctx: Context) -> list[Proposal]:
+        """Returns promotions of waiting proposals, and proposals from the pool."""
+        taken = self.core.taken(ctx) - waiting.keys()
+        if not self.core.fits(pool):
+            return self._first(pool, waiting, taken, ctx)
+        known = self.core.known_with_proxies(pool)
+        parents = self.core.aim.parents(known)
+        return [self._to_train(graph, waiting, ctx, parents)
+                for graph in self.core.best(ctx.trains, known, pool, rng, ctx, taken)]
+
+    def _point(self, trial: Trial) -> Point:
+        graph = trial.proposal.graph
+        if graph is None:
+            raise ValueError(f"trial {trial.n} has no graph")
+        return replace(self.core.prospects.sized(graph, trial.counts), scores=trial.scores)
+
+    def _first(self, pool: Pool, waiting: Mapping[str, Trial], taken: set[str], ctx: Context) -> list[Proposal]:
+        """Returns what is trained before there is a fit: known-good designs before others, as the aim orders them."""
+        prior = {name for name, trial in waiting.items() if trial.proposal.origin.operator == "prior"}
+        points = [point for point in pool.points if point.name in prior] or pool.points
+        ordered = [points[place] for place in self.core.aim.first(points)] if points else []
+        free = [point.graph for point in ordered if point.name not in taken]
+        return [self._to_train(graph, waiting, ctx, ()) for graph in free[:ctx.trains]]
+
+    def _to_train(self, graph: ArchGraph, waiting: Mapping[str, Trial], ctx: Context,
+                  parents: Sequence[ArchGraph]) -> Proposal:
+        trial = waiting.get(self.identity(graph))
+        if trial is not None:
+            return promotion(self.name, ctx.step, trial, 1.0)
+        return proposal(self.name, "surrogate" if parents else "warm", ctx.step, graph, parents)
+
+    def _niche(self, pool: Pool, rng: Rng) -> Niche | None:
+        """Returns the part of the space to ask the model for; None before there is a fit."""
+        if not self.options.niches or self.dialogue is None or not pool.points or not self.core.fits(pool):
+            return None
+        return chosen(niches(pool.points), pool.points, self._gains(pool), rng)
+
+    def _gains(self, pool: Pool) -> Floats:
+        told = most(self.core.known_with_proxies(pool))
+        groups, choices = (screened, SCREENED) if pool.scores else (sized, SIZED)
+        return self.core.aim.gain(pool.points, forecast(pool.points, told, (), groups, choices),
+                                  [point for point, _ in told])
+
+    # -- making proposals
+
+    def _made(self, n: int, niche: Niche | None, rng: Rng, ctx: Context) -> list[Proposal]:
+        """Returns at most `n` new proposals by all operators."""
+        known_good = self._prior(n - n // 2, ctx)
+        n -= len(known_good)
+        wide = on_plateau(ctx.trials, self.setup)
+        names = (*(MODEL_OPERATORS if self.options.model else ()), *(CODE_OPERATORS if self.options.operators else ()))
+        if not names or n < 1:
+            return known_good
+        counts = shares(n, earned(names, ctx.trials, ctx.calls(), self.setup), rng, wide)
+        asked = [(name, counts[name]) for name in MODEL_OPERATORS if counts[name]]
+        made = [one for name, count in asked for one in self._by_model(name, count, niche, wide, rng, ctx)]
+        coded = [name for name in CODE_OPERATORS for _ in range(counts[name])]
+        # A call may fail; nothing proposed would mean that nothing is left to propose.
+        coded += ["one_edit"] * (not made and not coded and not known_good)
+        return [*known_good, *made, *(one for name in coded for one in self._by_code(name, rng, ctx))]
+
+    def _prior(self, n: int, ctx: Context) -> list[Proposal]:
+        """Returns known-good designs not proposed yet, of `PROBE` ones evenly spread over the range of cost."""
+        if not self.options.probe or not self.setup.settings.prior or len(self.core.known) >= PROBE:
+            return []
+        done = {self.identity(trial.proposal.graph) for trial in ctx.trials if trial.proposal.graph is not None}
+        left = [graph for graph in self._probes() if self.identity(graph) not in done]
+        return [proposal(self.name, "prior", ctx.step, graph) for graph in left[:n]]
+
+    def _probes(self) -> list[ArchGraph]:
+        """Returns the known-good designs of the probe, alternating between the ends of the range of cost.
+
+        Those that keep the constraints; when none does, those that can be trained in the time.
         """
         designs = [graph for graph in self.space.prior() if self._trainable(graph)]
         designs = [graph for graph in designs if self.setup.keeps(graph)] or designs
-        designs.sort(key=self._macs)
-        picked = sorted({round(i * (len(designs) - 1) / max(1, n)) for i in range(1, n + 1)} if designs else ())
-        return [proposal(self.name, "prior", step, designs[i]) for i in picked]
+        designs.sort(key=self._cost)
+        places = sorted(set(np.linspace(0, len(designs) - 1, min(PROBE, len(designs))).round().astype(int)))
+        return [designs[place] for place in (*places[::2], *places[1::2])]
+
+    def _cost(self, graph: ArchGraph) -> float:
+        ms = self.setup.milliseconds(graph)
+        return float(self._macs(graph)) if ms is None else ms
 
     def _trainable(self, graph: ArchGraph) -> bool:
         return not self.space.validate(graph, self.setup.shape, self.setup.classes) and (
@@ -86,69 +214,37 @@ class Agent:
     def _macs(self, graph: ArchGraph) -> int:
         return self.space.network(graph, self.setup.shape, self.setup.classes).counts.macs
 
-    # -- proposing
-
-    def _propose(self, caller: Caller, count: int, rules: Sequence[Rule], rng: Rng, ctx: Context) -> list[Proposal]:
-        context = self.briefing.propose(count, ctx.trials, rules, rng)
-        shown = tuple(key for trial in ctx.trials if trial.key is not None
-                      and any(item["trial"] == trial.n for item in context["block"]["exemplars"])
-                      for key in [trial.key])
-        call, reply = caller.call("propose", self.prompts.render("propose", context), self.space.wire_schema())
-        if reply is None:
+    def _by_model(self, operator: str, count: int, niche: Niche | None, wide: bool, rng: Rng,
+                  ctx: Context) -> list[Proposal]:
+        if self.dialogue is None:
             return []
-        return self._repaired(caller, self._read(call, reply.text, ctx.step, shown, 0)[:count], rng, ctx)
+        caller, shown = self.dialogue.opened(ctx), replace(ctx, trials=seen_as(ctx.trials, self.options.history, rng))
+        rules = self._rules(caller, rng, shown)
+        request = Request(count, operator, self._exemplars(shown.trials, operator, niche, rng),
+                          None if niche is None else niche.text, DIMINISHING if wide else None)
+        return self.dialogue.propose(caller, request, rules, rng, shown)
 
-    def _read(self, call: str, text: str, step: int, parents: tuple[str, ...], repairs: int) -> list[Proposal]:
-        """Returns every proposal in a reply, with its issues; a reply that cannot be read is one invalid proposal."""
-        value, faults = read_object(text)
-        origin = Origin(strategy=self.name, operator="llm_propose", step=step, parents=parents, prompt=self.prompts.id,
-                        call=call, repairs=repairs)
-        if value is None:
-            kind = "cut" if cut_off(faults) else "unreadable"
-            return [Proposal(raw={kind: text[:4000]}, graph=None, issues=tuple(faults), origin=origin)]
-        return [Proposal(raw=raw, graph=graph, issues=tuple(issues or self._illegal(graph)), origin=origin,
-                         rationale=rationale[:500])
-                for raw, graph, issues, rationale in read_proposals(value, self.space.name)]
+    def _exemplars(self, trials: Sequence[Trial], operator: str, niche: Niche | None, rng: Rng) -> list[Trial]:
+        """Returns what the model is shown: nothing for fresh designs, else of the niche where it has any."""
+        if operator == "llm_fresh" or self.dialogue is None:
+            return []
+        near = [trial for trial in trials if niche is not None and trial.score is not None
+                and niche.holds(self._point(trial))]
+        most = self.dialogue.briefing.shows.exemplars
+        return exemplars(near, self.setup, rng, most) or exemplars(trials, self.setup, rng, most)
 
-    def _illegal(self, graph: ArchGraph | None) -> list[Issue]:
-        return [] if graph is None else self.space.validate(graph, self.setup.shape, self.setup.classes)
+    def _rules(self, caller: Caller, rng: Rng, ctx: Context) -> Sequence[Rule]:
+        if self.dialogue is None or not self.options.knowledge or self.options.history == "none":
+            return ()
+        return standing(self.dialogue.reflect(caller, rng, ctx), ctx.step)
 
-    def _repaired(self, caller: Caller, proposals: list[Proposal], rng: Rng, ctx: Context) -> list[Proposal]:
-        """Sends invalid proposals back with their issues, at most `REPAIRS` times; valid ones are not touched.
-
-        A repaired proposal takes the place of the broken one; one that was never repaired stays as it came.
-        """
-        for _ in range(REPAIRS):
-            broken = [i for i, one in enumerate(proposals) if one.issues]
-            if not broken:
-                break
-            context = self.briefing.repair([(proposals[i].raw, proposals[i].issues) for i in broken], rng)
-            call, reply = caller.call("repair", self.prompts.render("repair", context), self.space.wire_schema())
-            if reply is None:
-                break
-            answers = self._read(call, reply.text, ctx.step, (), 0)
-            for i, answer in zip(broken, answers, strict=False):
-                proposals[i] = _in_place(proposals[i], answer)
-        return proposals
-
-    # -- looking back
-
-    def _reflect(self, caller: Caller, rng: Rng, ctx: Context) -> Sequence[Rule]:
-        """Returns the knowledge base, rewritten by the model every few steps."""
-        trained = sum(trial.score is not None for trial in ctx.trials)
-        if not self.prompts.reflects or ctx.step % REFLECT_EVERY or trained < REFLECT_FROM:
-            return ctx.rules
-        context = self.briefing.reflect(ctx.trials, ctx.rules, rng)
-        call, reply = caller.call("reflect", self.prompts.render("reflect", context), dict(RULES_SCHEMA))
-        value: Any = read_object(reply.text)[0] if reply is not None else None
-        rules = read_rules(value, ctx.trials, ctx.step)
-        if not rules:
-            return ctx.rules
-        ctx.emit(Reflected(step=ctx.step, call=call, rules=tuple(rules)))
-        return rules
-
-
-def _in_place(broken: Proposal, answer: Proposal) -> Proposal:
-    """Returns the answer to a repair with the history of what it repairs."""
-    origin = broken.origin.model_copy(update={"call": answer.origin.call, "repairs": broken.origin.repairs + 1})
-    return answer.model_copy(update={"origin": origin, "rationale": answer.rationale or broken.rationale})
+    def _by_code(self, operator: str, rng: Rng, ctx: Context) -> list[Proposal]:
+        parents = self.core.aim.parents(self.core.known) if self.core.known else []
+        if operator == "random" or not parents:
+            return [proposal(self.name, "random", ctx.step, self.space.sample(rng))]
+        first = parents[int(rng.integers(len(parents)))]
+        if operator == "crossover" and len(parents) > 1:
+            second = parents[int(rng.integers(len(parents)))]
+            return [proposal(self.name, "crossover", ctx.step, self.space.crossover(first, second, rng),
+                             [first, second])]
+        return [proposal(self.name, "one_edit", ctx.step, self.space.mutate(first, rng), [first])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from llmnas.agent.disguise import disguise_of
@@ -15,6 +16,25 @@ from llmnas.strategies.base import Rng, Setup
 FAILURES: Final = 4
 LOOK_BACK: Final = 12  # trials shown when reflecting
 _RECENT: Final = 40  # trials whose faults count as recent
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one call asks for.
+
+    Attributes:
+        count: Proposals.
+        operator: What the model does: ``llm_fresh``, ``llm_mutate`` or ``llm_cross``.
+        exemplars: Trained trials that are shown.
+        niche: The part of the space that is asked for, in words; None for all of it.
+        remark: How the search goes, where that should change what is proposed.
+    """
+
+    count: int
+    operator: str = "llm_mutate"
+    exemplars: Sequence[Trial] = ()
+    niche: str | None = None
+    remark: str | None = None
 
 
 class Briefing:
@@ -35,13 +55,13 @@ class Briefing:
         self.shows: Shows = setup.prompts.shows if setup.prompts else Shows()
         self.disguise = disguise_of(setup.space, setup.settings.seed, bool(setup.prompts and setup.prompts.hides_ops))
 
-    def propose(self, count: int, trials: Sequence[Trial], rules: Sequence[Rule], rng: Rng) -> dict[str, Any]:
+    def propose(self, request: Request, trials: Sequence[Trial], rules: Sequence[Rule], rng: Rng) -> dict[str, Any]:
         """Returns the variables of the propose template."""
-        chosen = exemplars(trials, self.setup, rng, self.shows.exemplars)
-        shown = rules[:self.shows.rules]
-        block = self._block("propose", count, rng) | {
+        chosen, shown = request.exemplars[:self.shows.exemplars], rules[:self.shows.rules]
+        block = self._block("propose", request.count, rng) | {
             "exemplars": [self._exemplar(trial) for trial in chosen], "rules": [rule.text for rule in shown]}
-        return self.disguise.context(self._common(block, count, shown) | {
+        return self.disguise.context(self._common(block, request.count, shown) | {
+            "niche": request.niche, "operator": request.operator, "remark": request.remark,
             "facts": [self._facts(trial) for trial in chosen] if self.shows.facts else [],
             "failures": failures(trials) if self.shows.failures else []})
 

@@ -19,6 +19,17 @@ RULES_SCHEMA: Final[dict[str, Any]] = {
                            "contradicts": {"type": "array", "items": {"type": "integer"}}}}}}}
 
 
+LASTS: Final = 12
+"""Steps after which a rule that was not confirmed is dropped."""
+HITS: Final = 0.5
+"""Least share of the cited trials that must support a rule."""
+
+
+def standing(rules: Sequence[Rule], step: int) -> list[Rule]:
+    """Returns the rules that may be shown: confirmed not long ago, and with more for than against them."""
+    return [rule for rule in rules if step - rule.step <= LASTS and rule.hit_rate >= HITS]
+
+
 def read_rules(value: Any, trials: Sequence[Trial], step: int) -> list[Rule]:
     """Returns the rules in a reply: well-formed, short, and citing trained trials only. Never raises.
 

@@ -17,7 +17,7 @@ from llmnas.llm.base import JsonSchema
 from llmnas.llm.block import role_of
 from llmnas.llm.mock import Dials, MockModel
 from llmnas.prompts import PromptSet, Role
-from llmnas.records import Latency, Settings, Trained, Trial
+from llmnas.records import Called, Candidate, Latency, Settings, Trained, Trial
 from llmnas.space import Space
 from llmnas.store import RunState
 from llmnas.strategies.base import Context, Setup, proposal
@@ -40,6 +40,9 @@ class Scene:
         rules: The knowledge base.
         step: The step that comes next.
         count: Proposals that the loop asks for.
+        trains: How many of them are trained.
+        pool: What was screened without being proposed.
+        calls: Calls so far.
     """
 
     setup: Setup
@@ -47,6 +50,9 @@ class Scene:
     rules: Sequence[Any]
     step: int
     count: int
+    trains: int = 1
+    pool: Sequence[Candidate] = ()
+    calls: Sequence[Called] = ()
 
 
 class _Listener(ChatModel):
@@ -84,6 +90,7 @@ def next_messages(scene: Scene, prompts: PromptSet, role: Role) -> list[Message]
     for step in range(scene.step, scene.step + STEPS):
         listener = _Listener(Dials(invalid=1.0 if role == "repair" else 0.0))
         agent = Agent(replace(scene.setup, model=listener, prompts=prompts))
+        agent.tell([trial for trial in scene.trials if trial.status != "pending"])
         agent.ask(scene.count, np.random.default_rng([scene.setup.settings.seed, step]), _context(scene, step))
         if role in listener.asked:
             return listener.asked[role]
@@ -93,7 +100,8 @@ def next_messages(scene: Scene, prompts: PromptSet, role: Role) -> list[Message]
 
 def _context(scene: Scene, step: int) -> Context:
     return Context(step=step, trials=tuple(scene.trials), rules=tuple(scene.rules), deadline=float("inf"),
-                   emit=lambda body: body, reply=lambda call: None, save=lambda record: "")
+                   emit=lambda body: body, reply=lambda call: None, save=lambda record: "", calls=lambda: scene.calls,
+                   trains=scene.trains, pool=scene.pool)
 
 
 def scene_of(state: RunState, space: Space) -> Scene:
@@ -104,7 +112,9 @@ def scene_of(state: RunState, space: Space) -> Scene:
     setup = Setup(space=space, settings=state.settings, shape=shape, classes=classes, targets=state.targets,
                   max_macs=most_macs(state.plan, designs), task=task)
     step = 0 if asked is None else asked.step + (asked.step <= state.told_step)
-    return Scene(setup, state.trials, state.rules, step, asked.n if asked else state.plan.batch)
+    pools = [pool for pool in state.pools.values() if pool.step < step]
+    return Scene(setup, state.trials, state.rules, step, asked.n if asked else state.plan.batch, state.plan.promote,
+                 [one for pool in pools for one in pool.candidates], state.calls)
 
 
 def example(space: Space, target: str = "cpu", count: int = 8, trained: bool = True) -> Scene:

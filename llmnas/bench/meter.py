@@ -59,7 +59,8 @@ class Terms:
         evals: Evaluations: what the trainings paid for may cost together, a whole one 1.
         charge: ``distinct``: a repeat costs nothing and brings nothing; ``all``: it is paid again and told again.
         screen: Architectures whose published proxies may be looked at; 0 for none.
-        batch: Proposals asked for at once, of which the best by proxies is evaluated.
+        batch: Proposals asked for at once, of which the best by proxies is evaluated; None: as many as the strategy
+            wants.
         prior: Whether a strategy may use the space's known-good designs.
         cap_ms: Most latency; architectures above it are refused, which costs nothing.
         llm: The language model of a strategy that uses one, as ``--llm`` of a run.
@@ -71,7 +72,7 @@ class Terms:
     evals: int
     charge: Charge = "distinct"
     screen: int = 0
-    batch: int = 1
+    batch: int | None = None
     prior: bool = True
     cap_ms: float | None = None
     llm: str = "auto"
@@ -344,7 +345,8 @@ def search_once(bench: Benchmark, terms: Terms, seed: int, trace: IO[str] | None
         InputError: There is no such strategy, model or prompt set.
         ModelError: The endpoint that is configured does not answer.
     """
-    outcome = Outcome(seed)
+    outcome, made = Outcome(seed), load_strategy(terms.strategy)
+    batch = terms.batch or int(getattr(made, "batch", 1))
     targets = () if bench.device is None else (bench.device,)
     settings = Settings(space=bench.space.name, strategy=terms.strategy, budget_s=_FOREVER_S, seed=seed,
                         max_evals=terms.evals, screen=terms.screen, prior=terms.prior, target=targets,
@@ -355,10 +357,10 @@ def search_once(bench: Benchmark, terms: Terms, seed: int, trace: IO[str] | None
     shape, classes = bench.space.spec.shape, bench.space.spec.classes
     with opened(terms.strategy, terms.llm, terms.prompt, calls) as (model, prompts):
         outcome.model, outcome.prompt = model.name if model else None, prompts.id if prompts else None
-        journal.emit(RunStarted(run="bench", settings=settings, plan=_plan(terms.batch, terms.screen),
+        journal.emit(RunStarted(run="bench", settings=settings, plan=_plan(batch, terms.screen),
                                 task=task_of(bench), environment={}, model=outcome.model, targets=targets))
         evaluator = TableEvaluator(bench, settings, lines, outcome)
-        strategy = load_strategy(terms.strategy)(Setup(
+        strategy = made(Setup(
             space=bench.space, settings=settings, shape=shape, classes=classes, targets=targets, task=task_of(bench),
             model=model, prompts=prompts, shares=bench.shares, front=terms.front, keeps=evaluator.keeps,
             milliseconds=evaluator.milliseconds,

@@ -24,6 +24,9 @@ Rng = np.random.Generator
 
 STRATEGIES: Final[dict[str, str]] = {
     "agent": "llmnas.agent:Agent",
+    "agent-nollm": "llmnas.agent:NoModel",
+    "best_of_n": "llmnas.agent:BestOfN",
+    "shuffled": "llmnas.agent:Shuffled",
     "random": "llmnas.strategies.random:Random",
     "local_search": "llmnas.strategies.local_search:LocalSearch",
     "evolution": "llmnas.strategies.evolution:Evolution",
@@ -43,6 +46,9 @@ naming ``module:Class``."""
 
 GLOSSES: Final[dict[str, str]] = {
     "agent": "a language model proposes, code checks and screens",
+    "agent-nollm": "a control: the agent without its language model",
+    "best_of_n": "a control: a language model's proposals without any history, trained as they come",
+    "shuffled": "a control: the agent whose model sees the scores in a random order",
     "random": "independent draws",
     "local_search": "first improvement among one-edit neighbours, restarts at local optima",
     "evolution": "regularised (ageing) evolution",
@@ -130,6 +136,7 @@ class Context:
         calls: Returns the model calls of the run so far.
         screen: Counts graphs and scores them by proxies without proposing them: one result each for the first ones, as
             many as the run can afford, maybe none; once an ask. Charged, and the same when a step is asked again.
+        trains: How many architectures are trained of an ask.
         room: How many graphs `screen` takes at most.
         pool: What earlier asks had screened, in order.
     """
@@ -143,6 +150,7 @@ class Context:
     save: Callable[[Any], str]
     calls: Callable[[], Sequence[Called]] = tuple
     screen: Callable[[Sequence[ArchGraph]], Sequence[Candidate]] = lambda graphs: ()
+    trains: int = 1
     room: int = 0
     pool: Sequence[Candidate] = ()
 
@@ -212,9 +220,12 @@ class Strategy(Protocol):
     `ask` must not change the strategy and may use no chance but its `rng`: a killed run asks the same step again and
     must get the same answer. State changes in `tell` alone, which is called with every trial in the order of the log.
 
-    A proposal may ask for a share of a short training (`Proposal.share`), and for a trained trial to be trained again
-    for a larger one (`Proposal.promotes`). What comes back stands in `Trial.partial`, and in `Trial.score` only when
-    the share was 1.
+    A proposal may ask for a share of a short training (`Proposal.share`), and for a trial to be trained for a larger
+    one than it was (`Proposal.promotes`). With share 0 it is screened and logged, and waits for its promotion. What
+    comes back stands in `Trial.partial`, and in `Trial.score` only when the share was 1.
+
+    A class may say by an attribute ``batch`` how many proposals it wants to be asked for at once where nothing else
+    sets it (published tables); 1 without it.
 
     Attributes:
         name: As `--strategy` takes it.
@@ -270,7 +281,12 @@ class _With:
     @property
     def uses_model(self) -> bool:
         """Whether it needs a language model."""
-        return bool(getattr(self.made, "uses_model", False))
+        return bool(getattr(self.made, "uses_model", False)) and getattr(self.options, "model", True) is not False
+
+    @property
+    def batch(self) -> int:
+        """How many proposals it wants to be asked for at once."""
+        return int(getattr(self.made, "batch", 1))
 
     def __call__(self, setup: Setup) -> Strategy:
         """Returns the strategy."""

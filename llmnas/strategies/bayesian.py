@@ -70,8 +70,8 @@ class Bayesian:
         """Returns the first designs until there is enough to fit, and the best candidates afterwards."""
         seen = self.taken(ctx)
         pool = self.pool(rng, ctx, seen)
-        known = self._with_proxies(pool)
-        if not self._fits(pool):
+        known = self.known_with_proxies(pool)
+        if not self.fits(pool):
             return self._first(n, pool, ctx, seen)
         return [proposal(self.name, "surrogate", ctx.step, graph, self.aim.parents(known))
                 for graph in self.best(n, known, pool, rng, ctx, seen)]
@@ -81,7 +81,8 @@ class Bayesian:
         return self.seen | {self.identity(trial.proposal.graph) for trial in ctx.trials
                             if trial.status == "pending" and trial.proposal.graph is not None}
 
-    def _fits(self, pool: Pool) -> bool:
+    def fits(self, pool: Pool) -> bool:
+        """Returns whether enough is known to fit to."""
         return len(self.known) >= (self.aim.warm if pool.scores else self.initial)
 
     def _first(self, n: int, pool: Pool, ctx: Context, seen: set[str]) -> list[Proposal]:
@@ -105,8 +106,9 @@ class Bayesian:
             if inside and pool.scores:
                 candidates, groups, choices, chance = inside, screened, SCREENED, np.ones(len(inside))
             else:
-                looked_at = self._candidates(known, rng, ctx, seen)
-                candidates = [self.prospects.sized(point.graph) for point in looked_at]
+                outside = {point.name: self.prospects.sized(point.graph)
+                           for point in self._candidates(known, rng, ctx, seen)}
+                candidates = list((outside | {point.name: point for point in inside}).values())
                 groups, choices, chance = sized, SIZED, self.prospects.feasible(candidates, pool)
             if not candidates:
                 break
@@ -132,7 +134,7 @@ class Bayesian:
         """Returns the pool of all asks so far, grown by what this one may screen, `also` first."""
         before = self.prospects.gathered(ctx.pool, grows=True)
         share = self.prospects.share(ctx)
-        if ctx.pool and not self._fits(before):
+        if ctx.pool and not self.fits(before):
             share = 0  # the pool waits until something says where it should grow
         graphs = [*also, *self._worth_screening(share, before, rng, ctx, seen)][:ctx.room]
         added = ctx.screen(graphs) if graphs else ()
@@ -142,8 +144,8 @@ class Bayesian:
         """Returns graphs to screen: the first draws, then those of greatest expected improvement by structure alone."""
         if not share:
             return []
-        known = most(self._with_proxies(pool))
-        if not self._fits(pool):
+        known = most(self.known_with_proxies(pool))
+        if not self.fits(pool):
             return _unseen(self.prospects.drawn(ctx), seen | pool.scores.keys())[:share]
         points = self._candidates(known, rng, ctx, seen | pool.scores.keys())
         if not points:
@@ -154,7 +156,7 @@ class Bayesian:
         gain = self._gain(points, found, known, ()) * self.prospects.feasible(points, pool)
         return [points[place].graph for place in np.argsort(-gain, kind="stable")[:share]]
 
-    def _with_proxies(self, pool: Pool) -> list[tuple[Point, float]]:
+    def known_with_proxies(self, pool: Pool) -> list[tuple[Point, float]]:
         """Returns the points and values; a proposal that was alone in its batch has its proxies from the pool."""
         return [(replace(point, scores=point.scores or pool.scores.get(point.name, {})), value)
                 for point, value in self.known]

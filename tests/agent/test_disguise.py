@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmnas.agent import Agent, preview
+from llmnas.agent.agent import AgentOptions
+from llmnas.agent.briefing import Request
 from llmnas.agent.disguise import ABOUT, TITLE, Disguise, disguise_of
 from llmnas.graph import ATTRIBUTES
 from llmnas.llm.mock import Dials, MockModel
@@ -23,6 +25,7 @@ from llmnas.testing.strategy import context, measured
 SPACES = list_spaces()
 BETRAY = {*OPS, *ATTRIBUTES}
 ANONYMOUS = load_prompt("anonymous")
+ALONE = AgentOptions(surrogate=False, operators=False)
 
 
 def words(text):
@@ -37,7 +40,12 @@ def graph_like(wire):
 def agent(model, space="nb201", prompts=ANONYMOUS, seed=0, **more):
     scene = preview.example(load_space(space))
     own = Settings(space=space, seed=seed, **more)
-    return Agent(replace(scene.setup, model=model, prompts=prompts, settings=own))
+    return Agent(replace(scene.setup, model=model, prompts=prompts, settings=own), ALONE)
+
+
+def ask(made, n, ctx, seed=0):
+    """All that is asked for comes from the model."""
+    return made.ask(n, np.random.default_rng(seed), replace(ctx, trains=n))
 
 
 class Spy(MockModel):
@@ -63,7 +71,7 @@ def test_nothing_betrays_a_name(name, prompt):
              for role in ROLES for moment in (scene, replace(scene, setup=replace(
                  scene.setup, settings=Settings(space=name, seed=3))))]
     spy = Spy()
-    agent(spy, name, prompts).ask(4, np.random.default_rng(0), context(1, scene.trials))
+    ask(agent(spy, name, prompts), 4, context(1, scene.trials))
     texts += [json.dumps(schema) for _, schema in spy.asked]
     for text in texts:
         assert not words(text) & {*BETRAY, name}
@@ -97,7 +105,7 @@ def test_issues_betray_no_name(name):
         codes |= {issue.code for issue in issues}
         spoilt += [({"nodes": value["nodes"]}, issues)] if issues else []
     assert {"unknown_op", "arity"} <= codes
-    found = made.briefing.repair(spoilt, rng)
+    found = made.dialogue.briefing.repair(spoilt, rng)
     said = ANONYMOUS.render("repair", found)[1].content
     assert not words(re.sub(r"\bAdd a node\b", "", said)) & {*BETRAY, name}
 
@@ -148,23 +156,23 @@ def test_what_is_logged():
     made, emitted, saved = agent(MockModel(0)), [], []
     scene = preview.example(load_space("nb201"))
     ctx = replace(context(4, scene.trials), emit=emitted.append, save=lambda record: saved.append(record) or "")
-    found = made.ask(6, np.random.default_rng(0), ctx)
+    found = ask(made, 6, ctx)
     assert all(one.graph is not None and not one.issues for one in found)
     assert {node.op for one in found for node in one.graph.nodes} <= {*load_space("nb201").describe()["ops"], "add"}
     assert [body.kind for body in emitted][:3] == ["called", "reflected", "called"]
     assert all(words(rule.text) & set(OPS) for rule in emitted[1].rules)
     assert not any(words(record.model_dump_json()) & set(OPS) for record in saved)
-    made.ask(6, np.random.default_rng(0), replace(ctx, step=0))
-    assert [body.names for body in emitted if body.kind == "disguised"] == [made.briefing.disguise.names]
+    ask(made, 6, replace(ctx, step=0))
+    assert [body.names for body in emitted if body.kind == "disguised"] == [made.dialogue.briefing.disguise.names]
 
 
 def test_rules_come_back_to_the_model_as_it_wrote_them():
     """A rule is kept in true names and shown in codes again."""
     made = agent(MockModel(0))
-    wrote = f"With {made.briefing.disguise.names['skip_connect']} at 0>3 the score is higher."
-    kept = Rule(text=made.briefing.disguise.text(wrote), supports=(1,))
+    wrote = f"With {made.dialogue.briefing.disguise.names['skip_connect']} at 0>3 the score is higher."
+    kept = Rule(text=made.dialogue.briefing.disguise.text(wrote), supports=(1,))
     assert "skip_connect" in kept.text
-    assert made.briefing.propose(2, (), [kept], np.random.default_rng(0))["block"]["rules"] == [wrote]
+    assert made.dialogue.briefing.propose(Request(2), (), [kept], np.random.default_rng(0))["block"]["rules"] == [wrote]
 
 
 def test_a_name_from_memory_is_no_op():
@@ -179,7 +187,7 @@ def test_a_name_from_memory_is_no_op():
             return reply.model_copy(update={"text": json.dumps({"proposals": [wire]})})
 
     model = Recites()
-    found = agent(model).ask(1, np.random.default_rng(0), context(1))
+    found = ask(agent(model, prior=False), 1, context(1))
     assert [issue.code for issue in found[0].issues][:1] == ["unknown_op"]
     asked = model.asked[1][0][1].content
     assert "op 'nor_conv_3x3' is not legal here. Use one of op_a, op_b, op_c, op_d, op_e" in asked
@@ -187,17 +195,17 @@ def test_a_name_from_memory_is_no_op():
 
 def test_a_prompt_that_hides_nothing_changes_nothing():
     made = agent(Spy(), prompts=load_prompt("base"))
-    assert made.briefing.disguise.names == {}
-    assert made.briefing.disguise.text("op_a nor_conv_3x3") == "op_a nor_conv_3x3"
-    found = made.briefing.propose(1, (), (), np.random.default_rng(0))
+    assert made.dialogue.briefing.disguise.names == {}
+    assert made.dialogue.briefing.disguise.text("op_a nor_conv_3x3") == "op_a nor_conv_3x3"
+    found = made.dialogue.briefing.propose(Request(1), (), (), np.random.default_rng(0))
     assert (found["space"]["title"], found["space"]["about"]) != (TITLE, ABOUT)
 
 
 def proposed(prompt, space, rounds=60, n=8):
     """What the mock proposes in a first step without exemplars, as graphs."""
     made = [agent(MockModel(seed), space, load_prompt(prompt), seed=seed, prior=False) for seed in range(rounds)]
-    return [one for each in made for one in each.ask(n, np.random.default_rng(0), context(1))
-            if one.origin.operator == "llm_propose"]
+    return [one for each in made for one in ask(each, n, context(1))
+            if one.origin.operator.startswith("llm_")]
 
 
 def test_the_mock_has_no_prior_when_names_are_hidden():
@@ -205,8 +213,8 @@ def test_the_mock_has_no_prior_when_names_are_hidden():
     blind = [one.graph for one in proposed("anonymous", "nb201")]
     ops = Counter(node.op for graph in blind for node in graph.nodes if node.id != "out")
     total = sum(ops.values())
-    # 2,520 draws of five ops: the deviation of a share is 0.8 points.
-    assert total == 60 * 7 * 6
+    # 2,880 draws of five ops: the deviation of a share is 0.8 points.
+    assert total == 60 * 8 * 6
     assert all(abs(count / total - 0.2) < 0.04 for count in ops.values())
     assert len(ops) == 5
     known = Counter(node.op for one in proposed("base", "nb201", 10) for node in one.graph.nodes if node.id != "out")
@@ -234,9 +242,10 @@ def test_hidden_graphs_are_random_rows_and_random_edits():
     assert max(firsts.values()) < 3 * firsts.total() / len(unary)
     space = load_space("open")
     parent = measured(1, preview.example(space).trials[2].proposal, 0.9, space)
-    found = agent(MockModel(1), "open").ask(16, np.random.default_rng(0), context(1, [parent]))
+    found = [one for seed in range(6) for one in ask(agent(MockModel(1), "open", prior=False), 16,
+                                                     context(1, [parent]), seed)]
     before = {node.id: node for node in parent.proposal.graph.nodes}
     changed = [sum(node != before.get(node.id) for node in one.graph.nodes) for one in found
                if one.graph is not None and {node.id for node in one.graph.nodes} == before.keys()
-               and one.origin.operator == "llm_propose"]
+               and one.origin.operator.startswith("llm_")]
     assert changed.count(1) >= 4

@@ -25,7 +25,8 @@ def context(role, **more):
                "latency_ms": {"cpu": 1.25}} for n in (1, 2)]
     block |= {"invalid": invalid} if role == "repair" else {"trials": trials} if role == "reflect" else {}
     return {
-        "block": block, "count": 2, "niche": "10000 to 20000 params.", "invalid": invalid, "trials": trials,
+        "block": block, "count": 2, "niche": "params from 10,000 to 20,000", "operator": "llm_mutate",
+        "remark": "diminishing returns", "invalid": invalid, "trials": trials,
         "task": {"name": "digits", "shape": [1, 8, 8], "classes": 10, "train": 1078, "metric": "accuracy"},
         "space": {"name": "tiny", "title": "a cell of three edges", "about": "Every edge carries one op.",
                   "ops": {"none": "passes nothing on", "skip_connect": "passes its input on",
@@ -40,4 +41,4 @@ def context(role, **more):
 
 def bare(role):
     """Returns the least a template can be given: a first round without history."""
-    return context(role, niche=None, facts=[], limits=[], rules=[], failures=[])
+    return context(role, niche=None, operator="llm_fresh", remark=None, facts=[], limits=[], rules=[], failures=[])
