@@ -90,7 +90,7 @@ class Agent:
     def ask(self, n: int, rng: Rng, ctx: Context) -> Sequence[Proposal]:
         """Returns what is to be trained, and proposals to be screened for later asks."""
         choosing, making = rng.spawn(2)  # what is said to the model does not hang on how many draws choosing took
-        if not self.options.surrogate:
+        if not self.options.surrogate or n <= ctx.trains:  # what is made is trained: there is nothing to choose
             return self._made(min(n, ctx.trains), None, making, ctx)
         waiting = self._waiting(ctx)
         niche = self._niche(self._whole(self.core.prospects.gathered(ctx.pool, grows=True), waiting, ctx), making)
@@ -188,7 +188,8 @@ class Agent:
         """Returns known-good designs not proposed yet, of `PROBE` ones evenly spread over the range of cost."""
         if not self.options.probe or not self.setup.settings.prior or len(self.core.known) >= PROBE:
             return []
-        done = {self.identity(trial.proposal.graph) for trial in ctx.trials if trial.proposal.graph is not None}
+        done = {self.identity(trial.proposal.graph) for trial in ctx.trials
+                if trial.proposal.graph is not None and trial.status != "invalid"}
         left = [graph for graph in self._probes() if self.identity(graph) not in done]
         return [proposal(self.name, "prior", ctx.step, graph) for graph in left[:n]]
 
