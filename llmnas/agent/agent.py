@@ -25,6 +25,8 @@ from llmnas.strategies.surrogate import SCREENED, SIZED, forecast, most
 
 PROBE: Final = 8
 """Known-good designs that are proposed first, over the range of cost."""
+TRIES: Final = 20
+"""Draws of an operator by code until something new comes."""
 DIMINISHING: Final = "diminishing returns: the last trainings brought nothing new, so propose what differs from them"
 
 
@@ -89,14 +91,14 @@ class Agent:
 
     def ask(self, n: int, rng: Rng, ctx: Context) -> Sequence[Proposal]:
         """Returns what is to be trained, and proposals to be screened for later asks."""
-        choosing, making = rng.spawn(2)  # what is said to the model does not hang on how many draws choosing took
+        choosing, making = rng.spawn(2)  # what is made does not hang on how many draws choosing took
         if not self.options.surrogate or n <= ctx.trains:  # what is made is trained: there is nothing to choose
             return self._made(min(n, ctx.trains), None, making, ctx)
         waiting = self._waiting(ctx)
         niche = self._niche(self._whole(self.core.prospects.gathered(ctx.pool, grows=True), waiting, ctx), making)
         pool = self.core.pool(choosing, ctx, self.core.taken(ctx))
         trained = self._trained(self._whole(pool, waiting, ctx), waiting, choosing, ctx)
-        made = [one.model_copy(update={"share": 0.0}) for one in self._made(n - len(trained), niche, making, ctx)]
+        made = [one.model_copy(update={"share": 0.0}) for one in self._made(n - ctx.trains, niche, making, ctx)]
         return self._started([*trained, *made], ctx)
 
     def _started(self, proposals: list[Proposal], ctx: Context) -> list[Proposal]:
@@ -142,6 +144,8 @@ class Agent:
     def _first(self, pool: Pool, waiting: Mapping[str, Trial], taken: set[str], ctx: Context) -> list[Proposal]:
         """Returns what is trained before there is a fit: known-good designs before others, as the aim orders them."""
         prior = {name for name, trial in waiting.items() if trial.proposal.origin.operator == "prior"}
+        if not prior and self._prior(1, ctx):
+            return []  # they come with this ask, and the first of them is trained
         points = [point for point in pool.points if point.name in prior] or pool.points
         ordered = [points[place] for place in self.core.aim.first(points)] if points else []
         free = [point.graph for point in ordered if point.name not in taken]
@@ -176,13 +180,14 @@ class Agent:
         names = (*(MODEL_OPERATORS if self.options.model else ()), *(CODE_OPERATORS if self.options.operators else ()))
         if not names or n < 1:
             return known_good
-        counts = shares(n, earned(names, ctx.trials, ctx.calls(), self.setup), rng, wide)
+        sharing, talking = rng.spawn(2)
+        counts = shares(n, earned(names, ctx.trials, ctx.calls(), self.setup), sharing, wide)
         asked = [(name, counts[name]) for name in MODEL_OPERATORS if counts[name]]
-        made = [one for name, count in asked for one in self._by_model(name, count, niche, wide, rng, ctx)]
+        made = [one for name, count in asked for one in self._by_model(name, count, niche, wide, talking, ctx)]
         coded = [name for name in CODE_OPERATORS for _ in range(counts[name])]
         # A call may fail; nothing proposed would mean that nothing is left to propose.
         coded += ["one_edit"] * (not made and not coded and not known_good)
-        return [*known_good, *made, *(one for name in coded for one in self._by_code(name, rng, ctx))]
+        return [*known_good, *made, *(self._by_code(name, rng, ctx) for name in coded)]
 
     def _prior(self, n: int, ctx: Context) -> list[Proposal]:
         """Returns known-good designs not proposed yet, of `PROBE` ones evenly spread over the range of cost."""
@@ -239,13 +244,20 @@ class Agent:
             return ()
         return standing(self.dialogue.reflect(caller, rng, ctx), ctx.step)
 
-    def _by_code(self, operator: str, rng: Rng, ctx: Context) -> list[Proposal]:
+    def _by_code(self, operator: str, rng: Rng, ctx: Context) -> Proposal:
+        """Returns a proposal that was not made before, if `TRIES` draws bring one."""
+        known = {trial.key for trial in ctx.trials}
+        for _ in range(TRIES):
+            found = self._drawn(operator, rng, ctx)
+            if found.graph is not None and found.graph.key() not in known:
+                break
+        return found
+
+    def _drawn(self, operator: str, rng: Rng, ctx: Context) -> Proposal:
         parents = self.core.aim.parents(self.core.known) if self.core.known else []
         if operator == "random" or not parents:
-            return [proposal(self.name, "random", ctx.step, self.space.sample(rng))]
-        first = parents[int(rng.integers(len(parents)))]
-        if operator == "crossover" and len(parents) > 1:
-            second = parents[int(rng.integers(len(parents)))]
-            return [proposal(self.name, "crossover", ctx.step, self.space.crossover(first, second, rng),
-                             [first, second])]
-        return [proposal(self.name, "one_edit", ctx.step, self.space.mutate(first, rng), [first])]
+            return proposal(self.name, "random", ctx.step, self.space.sample(rng))
+        first, second = (parents[int(rng.integers(len(parents)))] for _ in range(2))
+        if operator == "crossover" and first != second:
+            return proposal(self.name, "crossover", ctx.step, self.space.crossover(first, second, rng), [first, second])
+        return proposal(self.name, "one_edit", ctx.step, self.space.mutate(first, rng), [first])

@@ -77,7 +77,8 @@ def test_invalid_proposals_are_sent_back_with_their_fix():
     model = Scripted({"proposals": [wire(GRAPHS[3], op="conv_9x9")]}, {"proposals": [wire(GRAPHS[3])]})
     first = ask(model)[0]
     assert first.graph.key() == GRAPHS[3].key()
-    assert (first.origin.operator, first.origin.repairs, first.issues) == ("llm_fresh", 1, ())
+    assert first.origin.operator.startswith("llm_")
+    assert (first.origin.repairs, first.issues) == (1, ())
     assert "conv_9x9" in model.asked[1][1].content
     assert "Use one of" in model.asked[1][1].content
 
