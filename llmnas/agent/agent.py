@@ -53,7 +53,8 @@ class Agent:
         caller = Caller(self.model, self.prompts.id, ctx, self.setup.settings.seed)
         others = self._others(n, rng, ctx)
         rules = self._reflect(caller, rng, ctx)
-        return [*self._propose(caller, max(1, n - len(others)), rules, rng, ctx), *others]
+        made = [*self._propose(caller, max(1, n - len(others)), rules, rng, ctx), *others]
+        return made or self._others(2, rng, ctx)  # a call may fail; nothing proposed would mean nothing left to propose
 
     # -- operators beside the model
 

@@ -10,62 +10,45 @@ import json
 import random
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from pydantic import Field
-
-from llmnas.graph import ATTRIBUTES, Frozen
-from llmnas.llm.base import Attempt, ChatModel, JsonSchema, Message, OutOfTime, Reply
+from llmnas.graph import ATTRIBUTES
+from llmnas.llm.base import Attempt, CallFailed, ChatModel, JsonSchema, Message, OutOfTime, Reply
 from llmnas.llm.block import read_block
+from llmnas.llm.dials import Dials
 from llmnas.llm.mock_dag import DagSpace
 from llmnas.llm.mock_rules import rules_from
 from llmnas.llm.mock_slots import JsonNode, SlotSpace, spread
 from llmnas.llm.retry import Clock, Sleep
+from llmnas.ops import OPS
 from llmnas.records import Usage
 
-LATE_S: Final = 5.0
+_KNOWN, _DRAWN = "Known-good design of this size.", "Random legal design."
 _REFUSAL: Final = "I am sorry, but I cannot help with that."
-Share = Annotated[float, Field(ge=0, le=1)]
 Made = tuple[str, list[JsonNode], str]  # rationale, nodes, output
-
-
-class Dials(Frozen):
-    """How unreliable the mock is, each a probability.
-
-    Attributes:
-        invalid: A proposal breaks a rule of the space.
-        duplicate: A proposal repeats an exemplar or an earlier one.
-        truncated: A reply loses its end.
-        refused: A reply is a polite refusal.
-        late: A reply comes after the deadline.
-    """
-
-    invalid: Share = 0.0
-    duplicate: Share = 0.0
-    truncated: Share = 0.0
-    refused: Share = 0.0
-    late: Share = 0.0
 
 
 class MockModel(ChatModel):
     """Answers propose, repair and reflect prompts; the same prompt and seeds give the same answer.
 
+    Its known-good designs come from the names of ops: where a prompt hides them it has none, whatever its dial says.
+
     Args:
         seed: Seed of the mock itself.
-        dials: How unreliable it is.
+        dials: How unreliable, slow, dear and knowing it is.
         clock: Monotonic seconds.
-        sleep: Waits, for late replies only.
+        sleep: Waits, for slow and late replies only.
     """
 
     offline = True
-    priced = True  # it costs nothing, which is known
+    priced = True  # what it costs is its own to say
 
     def __init__(self, seed: int = 0, dials: Dials | None = None, *, clock: Clock = time.monotonic,
                  sleep: Sleep = time.sleep) -> None:
-        self.name = f"mock:{seed}"
-        self.reason = ""
         self.dials = dials or Dials()
-        self.instant = self.dials.late == 0
+        self.name = f"mock:{seed}{self.dials.says}"
+        self.reason = ""
+        self.instant = not self.dials.waits
         self._seed = seed
         self._clock, self._sleep = clock, sleep
 
@@ -75,28 +58,43 @@ class MockModel(ChatModel):
         rng = random.Random(f"{self._seed}:{seed}")
         if deadline is not None and self._clock() >= deadline:
             raise OutOfTime("no time left to ask the mock")
-        waited = self._be_late(rng, deadline)
-        block = read_block(messages)
-        text, finish = json.dumps(_answer(block, schema, rng, self.dials)), "stop"
+        if rng.random() < self.dials.late:
+            raise self._given_up(deadline)
+        waited = self._wait(self.dials.delay, deadline)
+        text, finish = json.dumps(_answer(read_block(messages), schema, rng, self.dials)), "stop"
         if rng.random() < self.dials.refused:
             text, finish = _REFUSAL, "refusal"
         elif rng.random() < self.dials.truncated:
             text, finish = text[:int(len(text) * rng.uniform(0.3, 0.95))], "length"
-        usage = Usage(attempts=1, input_tokens=sum(len(message.content) for message in messages) // 4,
-                      cached_tokens=0, output_tokens=len(text) // 4, reasoning_tokens=0, usd=0.0, seconds=waited)
+        given, made = sum(len(message.content) for message in messages) // 4, len(text) // 4
+        usage = Usage(attempts=1, input_tokens=given, cached_tokens=0, output_tokens=made, reasoning_tokens=0,
+                      usd=self.dials.cost * (given + made) / 1000, seconds=waited)
         return Reply(text=text, usage=usage, finish=finish, mode="mock", model=self.name,
                      attempts=(Attempt(status="ok", mode="mock", usage=usage),))
 
-    def _be_late(self, rng: random.Random, deadline: float | None) -> float:
-        """Waits when this reply is a late one; returns the seconds."""
-        if rng.random() >= self.dials.late:
-            return 0.0
-        if deadline is None:
-            self._sleep(LATE_S)
-            return LATE_S
-        left = max(deadline - self._clock(), 0.0)
-        self._sleep(left)
-        raise OutOfTime("no reply before the deadline", usage=Usage(attempts=1, seconds=left))
+    def is_late(self, seed: int) -> bool:
+        """Returns whether the answer to a question with this seed is a late one."""
+        return random.Random(f"{self._seed}:{seed}").random() < self.dials.late
+
+    def _given_up(self, deadline: float | None) -> CallFailed:
+        """Returns the failure of a call whose reply is late, when its time is over; what it costs is not known."""
+        waited = self._wait(self.dials.timeout, deadline)
+        error = f"no reply within {self.dials.timeout:g} s"
+        return CallFailed(error, status="timeout", attempts=[Attempt(
+            status="timeout", mode="mock", usage=Usage(attempts=1, seconds=waited), error=error)])
+
+    def _wait(self, seconds: float, deadline: float | None) -> float:
+        """Waits and returns the seconds.
+
+        Raises:
+            OutOfTime: The deadline comes first.
+        """
+        left = seconds if deadline is None else max(deadline - self._clock(), 0.0)
+        if seconds > 0:
+            self._sleep(min(seconds, left))
+        if left < seconds:
+            raise OutOfTime("no reply before the deadline", usage=Usage(attempts=1, seconds=left))
+        return seconds
 
 
 def _answer(block: Mapping[str, Any] | None, schema: JsonSchema | None, rng: random.Random,
@@ -106,14 +104,22 @@ def _answer(block: Mapping[str, Any] | None, schema: JsonSchema | None, rng: ran
     if block.get("role") == "reflect":
         return {"rules": rules_from(block.get("trials") or [])}
     count = len(block.get("invalid") or ()) if block.get("role") == "repair" else int(block.get("count") or 1)
-    made = _from_dag(block, count, rng) if block.get("topology") == "dag" else _from_slots(block, count, rng)
+    prior = dials.prior if _names_known(block) else 0.0
+    make = _from_dag if block.get("topology") == "dag" else _from_slots
+    made = make(block, count, rng, prior)
     names = _attribute_names(block, schema)
     wire = [{"rationale": why, "nodes": [_wire_node(node, names) for node in nodes], "output": output}
             for why, nodes, output in made]
     return {"proposals": _turned(wire, block, names, rng, dials)}
 
 
-def _from_slots(block: Mapping[str, Any], count: int, rng: random.Random) -> list[Made]:
+def _names_known(block: Mapping[str, Any]) -> bool:
+    """Returns whether the ops go by their names, and not by others that hide what they are."""
+    ops = {op for slot in block.get("slots") or () for op in slot["choices"]} | set(block.get("ops") or ())
+    return ops <= set(OPS)
+
+
+def _from_slots(block: Mapping[str, Any], count: int, rng: random.Random, prior: float) -> list[Made]:
     space = SlotSpace(block)
     parents = [(found, item) for item in _exemplars(block) if (found := space.read(item["nodes"])) is not None]
     fresh = spread(space.affordable([design for design, _ in parents]), count, rng)
@@ -121,7 +127,9 @@ def _from_slots(block: Mapping[str, Any], count: int, rng: random.Random) -> lis
     seen = [design for design, _ in parents]
     made: list[Made] = []
     for index in range(count):
-        design, why = fresh[index], "Known-good design of this size."
+        design, why = fresh[index], _KNOWN
+        if prior < 1 and rng.random() >= prior:
+            design, why = space.drawn(rng), _DRAWN
         if index < len(broken) and (mended := broken[index]) is not None:
             # Legal values already: then the fault lies in how they go together, and one step away may not have it.
             same = space.nodes(mended) == _bare(_nodes(block["invalid"][index]))
@@ -142,7 +150,7 @@ def _from_slots(block: Mapping[str, Any], count: int, rng: random.Random) -> lis
     return made
 
 
-def _from_dag(block: Mapping[str, Any], count: int, rng: random.Random) -> list[Made]:
+def _from_dag(block: Mapping[str, Any], count: int, rng: random.Random, prior: float) -> list[Made]:
     space = DagSpace(block)
     parents = [((_bare(item["nodes"]), item["output"]), item) for item in _exemplars(block)
                if space.fits(item["nodes"])]
@@ -150,7 +158,8 @@ def _from_dag(block: Mapping[str, Any], count: int, rng: random.Random) -> list[
     made: list[Made] = []
     for fresh in spread(space.sizes, count, rng):
         # A broken graph is replaced: mending one takes more understanding than a mock has.
-        nodes, output, why = fresh, fresh[-1]["id"], "Known-good design of this size."
+        nodes, why = (fresh, _KNOWN) if prior == 1 or rng.random() < prior else (space.drawn(rng), _DRAWN)
+        output = nodes[-1]["id"]
         if parents and rng.random() < 0.7:
             (nodes, output), item = _parent(parents, rng)
             nodes, output = space.edited(nodes, output, rng)

@@ -10,6 +10,9 @@ from llmnas.llm.mock_slots import JsonNode, nearest
 
 _NORMS: Final = ("norm", "bn")
 _ACTIVATIONS: Final = ("relu", "silu", "gelu", "act")
+HALVINGS: Final = 2
+MORE_NODES: Final = 8
+"""Nodes that a random graph may have beyond the least."""
 
 
 class DagSpace:
@@ -49,6 +52,21 @@ class DagSpace:
             return False
         ids = {node.get("id") for node in nodes if isinstance(node, dict)} | {"input"}
         return all(isinstance(node, dict) and self._node_fits(node, ids) for node in nodes)
+
+    def drawn(self, rng: random.Random) -> list[JsonNode]:
+        """Returns random ops in a row with random legal values; the map is halved at most `HALVINGS` times."""
+        nodes: list[JsonNode] = []
+        last, halvings = "input", 0
+        ops = sorted(op for op in self.ops if self._takes(op, 1))
+        for _ in range(rng.randint(self.min_nodes, min(self.max_nodes, self.min_nodes + MORE_NODES))):
+            op = rng.choice(ops)
+            values = {name: rng.choice(legal) for name, legal in (self.ops[op].get("attributes") or {}).items()}
+            halvings += (values.get("stride") or 1) > 1
+            # Even kernels change the size of the map, and groups and heads must divide a width that is not known here.
+            values |= {"groups": 1, "heads": 1, "kernel": values.get("kernel", 3) | 1,
+                       **({"stride": 1} if halvings > HALVINGS else {})}
+            last = self._node(nodes, op, [last], **values)
+        return nodes
 
     def edited(self, nodes: Sequence[JsonNode], output: str, rng: random.Random) -> tuple[list[JsonNode], str]:
         """Returns the graph with one change that keeps its shapes: a kernel, a width, or a residual unit more."""

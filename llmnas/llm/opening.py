@@ -9,13 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, cast
 
-from pydantic import ValidationError
-
 from llmnas.errors import InputError, LlmnasError, ModelError, nearest
 from llmnas.llm.base import ChatModel
+from llmnas.llm.dials import read_mock
 from llmnas.llm.local import LocalModel
 from llmnas.llm.manual import ManualModel
-from llmnas.llm.mock import Dials, MockModel
+from llmnas.llm.mock import MockModel
 from llmnas.llm.modes import ModeMemory
 from llmnas.llm.openai_chat import DEFAULT_URL, OpenAIChat
 from llmnas.llm.prices import user_prices
@@ -29,7 +28,7 @@ SPECS: Final = {
     "local:FILE.gguf": "a model file, served inside this process (llmnas[local])",
     "replay:RUN": "the logged replies of an earlier run",
     "manual[:DIR]": "prompts and replies as files; a person or another program answers",
-    "mock[:SEED][,invalid=0.2,…]": "no model: code that answers the same prompts, offline",
+    "mock[:SEED][:invalid=.2:…]": "no model: code that answers the same prompts, offline; docs/llm.md has its dials",
 }
 _KINDS: Final = [spec.partition(":")[0].partition("[")[0] for spec in SPECS]
 LIST_S: Final = 15.0  # patience for the list of models
@@ -72,7 +71,7 @@ def open_model(spec: str, *, base_url: str | None = None, structured: str = "aut
         "replay": lambda: ReplayModel(Path(_required(rest, spec, "replay:RUN")).expanduser()),
         "manual": lambda: ManualModel(Path(rest).expanduser() if rest else (run_dir or Path()) / "manual",
                                       clock=clock, sleep=sleep),
-        "mock": lambda: _mock(spec, rest, clock, sleep),
+        "mock": lambda: _mock(rest, clock, sleep),
     }
     return openers[kind]()
 
@@ -114,7 +113,7 @@ def _auto(endpoint: Callable[[str], OpenAIChat], base_url: str | None, clock: Cl
     """Returns the endpoint that is configured, else the mock, with the reason."""
     why = _configured(base_url)
     if not why:
-        return _reasoned(_mock("mock", "", clock, sleep), "no endpoint is configured (OPENAI_API_KEY, OPENAI_BASE_URL "
+        return _reasoned(_mock("", clock, sleep), "no endpoint is configured (OPENAI_API_KEY, OPENAI_BASE_URL "
                          "or --base-url), so the proposals come from code and not from a language model")
     name = os.environ.get("LLMNAS_MODEL")
     if name:
@@ -173,16 +172,6 @@ def _configured(base_url: str | None) -> str:
     return next((name for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY") if os.environ.get(name)), "")
 
 
-def _mock(spec: str, rest: str, clock: Clock, sleep: Sleep) -> MockModel:
-    parts = [part.strip() for part in rest.split(",") if part.strip()]
-    seed = parts.pop(0) if parts and "=" not in parts[0] else "0"
-    try:
-        dials = dict(part.split("=", 1) for part in parts)
-        unknown = next((name for name in dials if name not in Dials.model_fields), None)
-        if unknown is not None:
-            raise InputError(f"{spec!r}: the mock has no dial {unknown!r}", nearest(unknown, list(Dials.model_fields)))
-        return MockModel(int(seed), Dials.model_validate(dials), clock=clock, sleep=sleep)
-    except (ValueError, ValidationError):
-        dials_known = ", ".join(Dials.model_fields)
-        raise InputError(f"expected mock:SEED,dial=PROBABILITY, got {spec!r}",
-                         f"for example mock:7,invalid=0.2; dials from 0 to 1: {dials_known}") from None
+def _mock(rest: str, clock: Clock, sleep: Sleep) -> MockModel:
+    seed, dials = read_mock(rest)
+    return MockModel(seed, dials, clock=clock, sleep=sleep)
