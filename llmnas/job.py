@@ -367,15 +367,17 @@ class _MainJob:
         """The language model, when the strategy uses one."""
         if not getattr(load_strategy(self.settings.strategy), "uses_model", False):
             return None
-        from llmnas.llm import open_model
+        from llmnas.llm import members_of, open_model
 
         model = open_model(self.settings.llm, base_url=self.settings.base_url, structured=self.settings.structured,
                            temperature=self.settings.temperature, run_dir=self.store.directory,
                            memory=self.store.directory / "endpoints.json")
         self.exits.callback(model.close)
-        _check_reachable(model)
-        if self.settings.max_usd is not None and not model.priced:
-            raise InputError(f"--max-usd cannot be kept: the price of {model.name} is unknown",
+        for member in members_of(model):
+            _check_reachable(member)
+        unpriced = [member.name for member in members_of(model) if not member.priced]
+        if self.settings.max_usd is not None and unpriced:
+            raise InputError(f"--max-usd cannot be kept: the price of {' and '.join(unpriced)} is unknown",
                              "give a price table in $LLMNAS_PRICES, or use --max-tokens")
         return model
 

@@ -248,10 +248,11 @@ class Search:
             return "max_evals", (f"{spent.cost:.4g} of {settings.max_evals} evaluations are used"
                                  + (", the next training does not fit" if spent.cost < settings.max_evals - ROUNDING
                                     else ""))
-        if settings.max_tokens is not None and (spent.tokens or 0) >= settings.max_tokens:
-            return "max_tokens", f"{spent.tokens:,} of {settings.max_tokens:,} tokens are used"
-        if settings.max_usd is not None and (spent.usage.usd or 0.0) >= settings.max_usd:
-            return "max_usd", f"{spent.usage.usd:.2f} of {settings.max_usd:.2f} US dollars are used"
+        # A call that failed may not say what it cost: what is known must not go beyond the limit.
+        if settings.max_tokens is not None and spent.least_tokens >= settings.max_tokens:
+            return "max_tokens", f"{spent.least_tokens:,} of {settings.max_tokens:,} tokens are used"
+        if settings.max_usd is not None and spent.least_usd >= settings.max_usd:
+            return "max_usd", f"{spent.least_usd:.2f} of {settings.max_usd:.2f} US dollars are used"
         return None
 
     def _spent_up(self) -> bool:

@@ -50,7 +50,7 @@ class Agent:
 
     def ask(self, n: int, rng: Rng, ctx: Context) -> Sequence[Proposal]:
         """Returns the model's proposals, repaired where they could be, and those of the other operators."""
-        caller = Caller(self.model, self.prompts.id, ctx, self.setup.settings.seed)
+        caller = Caller(self.model, self.prompts.id, ctx, self.setup.settings.seed, self.setup.target)
         others = self._others(n, rng, ctx)
         rules = self._reflect(caller, rng, ctx)
         made = [*self._propose(caller, max(1, n - len(others)), rules, rng, ctx), *others]

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmnas.llm import ChatModel, open_model
+from llmnas.llm import ChatModel, Specs, open_model
 from llmnas.llm.cassette import CallRecord
 from llmnas.prompts import PromptSet, load_prompt
 from llmnas.search import Model
@@ -28,13 +28,13 @@ def uses_model(strategy: str) -> bool:
 
 
 @contextmanager
-def opened(strategy: str, llm: str, prompt: str,
+def opened(strategy: str, llm: Specs, prompt: str,
            calls: Path | None = None) -> Iterator[tuple[ChatModel | None, PromptSet | None]]:
     """Opens the model and the prompt set of a strategy, and closes the model; None and None when it uses none.
 
     Args:
         strategy: Its name.
-        llm: As ``--llm`` of a run.
+        llm: As ``--llm`` of a run, one or several.
         prompt: Name or folder of a prompt set.
         calls: Where a model of files (``manual``) puts them.
 

@@ -32,6 +32,7 @@ from llmnas.compare import ANYTIME, TEST, VALIDATION, Arm, Charges, Measure, Pai
 from llmnas.compare.analysis import Question
 from llmnas.compare.results import Results
 from llmnas.errors import ModelError
+from llmnas.records import JOIN
 
 TRAIN_S: Final = "_train_s"
 """A table may have a column ``D_train_s``: seconds of one training of a row."""
@@ -106,7 +107,7 @@ def settled(arms: Sequence[Arm], terms: Terms) -> tuple[Terms, dict[str, str]]:
         if model is None or prompts is None:
             raise ModelError(f"{user} got no model")
         named = replace(terms, llm=model.name) if terms.llm == "auto" else terms
-        return named, {"llm": named.llm, "prompt": prompts.id}
+        return named, {"llm": named.llm if isinstance(named.llm, str) else JOIN.join(named.llm), "prompt": prompts.id}
 
 
 def common_terms(bench: Benchmark, terms: Terms, asked: dict[str, str]) -> dict[str, Any]:

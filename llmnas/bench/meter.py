@@ -60,7 +60,7 @@ class Terms:
         batch: Proposals asked for at once, of which the best by proxies is evaluated.
         prior: Whether a strategy may use the space's known-good designs.
         cap_ms: Most latency; architectures above it are refused, which costs nothing.
-        llm: The language model of a strategy that uses one, as ``--llm`` of a run.
+        llm: The language model of a strategy that uses one, as ``--llm`` of a run; or several.
         prompt: Its prompt set.
     """
 
@@ -71,7 +71,7 @@ class Terms:
     batch: int = 1
     prior: bool = True
     cap_ms: float | None = None
-    llm: str = "auto"
+    llm: str | tuple[str, ...] = "auto"
     prompt: str = "base"
 
 

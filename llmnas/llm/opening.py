@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, cast
@@ -17,9 +17,11 @@ from llmnas.llm.manual import ManualModel
 from llmnas.llm.mock import MockModel
 from llmnas.llm.modes import ModeMemory
 from llmnas.llm.openai_chat import DEFAULT_URL, OpenAIChat
+from llmnas.llm.panel import Panel
 from llmnas.llm.prices import user_prices
 from llmnas.llm.replay import ReplayModel
 from llmnas.llm.retry import Clock, Sleep
+from llmnas.llm.terminal import terminal_here
 from llmnas.plugins import is_path, load_path, plugins
 
 SPECS: Final = {
@@ -34,13 +36,17 @@ _KINDS: Final = [spec.partition(":")[0].partition("[")[0] for spec in SPECS]
 LIST_S: Final = 15.0  # patience for the list of models
 
 
-def open_model(spec: str, *, base_url: str | None = None, structured: str = "auto", temperature: float | None = None,
+Specs = str | Sequence[str]
+"""The model of a run, or several."""
+
+
+def open_model(spec: Specs, *, base_url: str | None = None, structured: str = "auto", temperature: float | None = None,
                run_dir: Path | None = None, memory: Path | None = None, prices: str | None = None,
                clock: Clock = time.monotonic, sleep: Sleep = time.sleep) -> ChatModel:
-    """Returns the model that `spec` names.
+    """Returns the model that `spec` names; of several, a `Panel`.
 
     Args:
-        spec: One of `SPECS`, or a model of another package (docs/plugins.md).
+        spec: One of `SPECS`, or a model of another package (docs/plugins.md); or several of them.
         base_url: Endpoint; else ``$OPENAI_BASE_URL``, else OpenAI.
         structured: ``auto`` or a structured-output mode to keep to.
         temperature: None leaves it to the server.
@@ -51,9 +57,28 @@ def open_model(spec: str, *, base_url: str | None = None, structured: str = "aut
         sleep: Waits.
 
     Raises:
-        InputError: The spec makes no sense.
+        InputError: The spec makes no sense, or one is named twice.
         ModelError: An endpoint is configured and does not answer.
     """
+    def one(name: str) -> ChatModel:
+        return _open(name, base_url, structured, temperature, run_dir, memory, prices, clock, sleep)
+
+    names = [spec] if isinstance(spec, str) else list(spec)
+    if len(names) == 1:
+        return one(names[0])
+    opened: list[ChatModel] = []
+    try:
+        opened.extend(one(name) for name in names)
+        return Panel(opened)
+    except LlmnasError:
+        for model in opened:
+            model.close()
+        raise
+
+
+def _open(spec: str, base_url: str | None, structured: str, temperature: float | None, run_dir: Path | None,
+          memory: Path | None, prices: str | None, clock: Clock, sleep: Sleep) -> ChatModel:
+    """Returns the model that one spec names; see `open_model`."""
     if (other := _others(spec)) is not None:
         return other
     kind, rest = _split(spec)
@@ -70,7 +95,7 @@ def open_model(spec: str, *, base_url: str | None = None, structured: str = "aut
                                     structured=structured, temperature=temperature, clock=clock, sleep=sleep),
         "replay": lambda: ReplayModel(Path(_required(rest, spec, "replay:RUN")).expanduser()),
         "manual": lambda: ManualModel(Path(rest).expanduser() if rest else (run_dir or Path()) / "manual",
-                                      clock=clock, sleep=sleep),
+                                      terminal=terminal_here(), clock=clock, sleep=sleep),
         "mock": lambda: _mock(rest, clock, sleep),
     }
     return openers[kind]()

@@ -229,7 +229,7 @@ def test_cost_is_known():
 def test_spec_with_dials():
     """The dials are part of the spec."""
     assert open_model("mock:3,invalid=0.2,late=1").dials == Dials(invalid=0.2, late=1)
-    assert open_model("mock,refused=1").name == "mock:0"
+    assert open_model("mock,refused=1").name == "mock:0:refused=1"
 
 
 def test_no_design_is_dearer_than_what_was_shown_allows():
