@@ -490,12 +490,12 @@ class Search:
 
     def _collect(self) -> None:
         """Waits a moment for trainings, and takes in those that ended."""
-        done, _ = wait([running.future for running in self.running], timeout=TICK_S, return_when=FIRST_COMPLETED)
-        if not done:
+        wait([running.future for running in self.running], timeout=TICK_S, return_when=FIRST_COMPLETED)
+        if not any(running.future.done() for running in self.running):
             names = ", ".join(f"trial {running.n}" for running in self.running)
             self.journal.tick(f"training {names}")
-        for running in [running for running in self.running if running.future in done]:
-            self._take(running)
+        while ended := [running for running in self.running if running.future.done()]:
+            self._take(ended[0])
 
     def _take(self, running: Running) -> None:
         self.running.remove(running)

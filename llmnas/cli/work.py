@@ -88,8 +88,9 @@ def run(
             aim_latency_ms=None if aim_latency is None else _milliseconds(aim_latency),
             aim_weight=parse_weight(aim_weight), min_accuracy=min_accuracy, llm=models(llm), prompt=prompt,
             base_url=base_url, structured=structured, temperature=temperature, seed=seed, max_evals=max_evals,
-            max_usd=max_usd, max_tokens=max_tokens, patience=patience, screen=screen, prior=not no_prior, workers=workers,
-            executor=executor, device=device, start=str(start) if start else None, on_llm_failure=on_llm_failure)
+            max_usd=max_usd, max_tokens=max_tokens, patience=patience, screen=screen, prior=not no_prior,
+            workers=workers, executor=executor, device=device, start=str(start) if start else None,
+            on_llm_failure=on_llm_failure)
 
 
 def evaluate(

@@ -72,6 +72,10 @@ class MockModel(ChatModel):
         return Reply(text=text, usage=usage, finish=finish, mode="mock", model=self.name,
                      attempts=(Attempt(status="ok", mode="mock", usage=usage),))
 
+    def punctual(self) -> MockModel:
+        """Returns the same model without late replies."""
+        return MockModel(self._seed, self.dials.model_copy(update={"late": 0.0}), clock=self._clock, sleep=self._sleep)
+
     def is_late(self, seed: int) -> bool:
         """Returns whether the answer to a question with this seed is a late one."""
         return random.Random(f"{self._seed}:{seed}").random() < self.dials.late

@@ -23,6 +23,7 @@ from llmnas.llm.replay import ReplayModel
 from llmnas.llm.retry import Clock, Sleep
 from llmnas.llm.terminal import terminal_here
 from llmnas.plugins import is_path, load_path, plugins
+from llmnas.store import find_run
 
 SPECS: Final = {
     "auto": "the endpoint that is configured, else the mock",
@@ -93,12 +94,24 @@ def _open(spec: str, base_url: str | None, structured: str, temperature: float |
         "openai": lambda: endpoint(_required(rest, spec, "openai:NAME")),
         "local": lambda: LocalModel(Path(_required(rest, spec, "local:FILE.gguf")).expanduser(),
                                     structured=structured, temperature=temperature, clock=clock, sleep=sleep),
-        "replay": lambda: ReplayModel(Path(_required(rest, spec, "replay:RUN")).expanduser()),
+        "replay": lambda: ReplayModel(replayed_run(spec)),
         "manual": lambda: ManualModel(Path(rest).expanduser() if rest else (run_dir or Path()) / "manual",
                                       terminal=terminal_here(), clock=clock, sleep=sleep),
         "mock": lambda: _mock(rest, clock, sleep),
     }
     return openers[kind]()
+
+
+def replayed_run(spec: str) -> Path:
+    """Returns the directory that ``replay:RUN`` names: a run as other commands take it, or a folder of calls.
+
+    Raises:
+        InputError: The spec names no run.
+        RunError: There is none.
+    """
+    name = _required(spec.partition(":")[2], spec, "replay:RUN")
+    folder = Path(name).expanduser()
+    return folder if folder.is_dir() and not (folder / "events.jsonl").exists() else find_run(str(folder))
 
 
 def _others(spec: str) -> ChatModel | None:
