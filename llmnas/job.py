@@ -33,6 +33,7 @@ from llmnas.latency.calibrate import Calibration
 from llmnas.network import Network
 from llmnas.recording import RecordedClock, Recording
 from llmnas.records import (
+    JOIN,
     PERSON_ENDED,
     Finished,
     Measured,
@@ -226,6 +227,7 @@ class _MainJob:
         self.following = None if self.recording is None else Following(self.console, self.recording, self.interrupts)
         self.journal = Journal(store, self.clock, self.following or self.console)
         self._unused: dict[str, str] = {}  # why a kept calibration is not used, by target key
+        self._asked_again: set[str] = set()  # calls by whose failure the model was lost, before it was mended
         self._tried: set[int] = set()  # trials whose final training failed
         self._metered: set[int] = set()  # trials whose energy was asked for
         self.exits = ExitStack()
@@ -282,6 +284,8 @@ class _MainJob:
         with self.exits, self.interrupts.listening():
             self.data = self._reopened()
             (self.store.directory / "STOP").unlink(missing_ok=True)
+            if self.state.stopped is not None and self.state.stopped.reason == "llm_failed" and self.state.calls:
+                self._asked_again.add(self.state.calls[-1].call)
             self.journal.emit(Resumed(settings=self.settings, lost_s=0.0))
             self.console.started(self.state)
             return self._carry_out()
@@ -407,7 +411,8 @@ class _MainJob:
         from llmnas.llm.replay import ReplayModel
 
         if self.recording is not None:
-            replay = ReplayModel(self.recording.directory, exact=True, waits=self.recording.stopped.reason == "budget")
+            replay = ReplayModel(self.recording.directory, exact=True, waits=self.recording.stopped.reason == "budget",
+                                 names=(self.recording.begun.model or "").rpartition(" of ")[2].split(JOIN))
             self.exits.callback(replay.close)
             return replay
         model = open_model(self.settings.llm, base_url=self.settings.base_url, structured=self.settings.structured,
@@ -499,7 +504,8 @@ class _MainJob:
             return self.store.path("calls", f"{call}.json")
 
         def reply(call: str) -> Any | None:
-            return CallRecord.read(path(call)) if path(call).is_file() else None
+            known = path(call).is_file() and call not in self._asked_again
+            return CallRecord.read(path(call)) if known else None
 
         def save(record: CallRecord) -> str:
             record.write(path(record.call))

@@ -150,7 +150,8 @@ def essence(event: Event) -> dict[str, Any]:
 def differences(left: Sequence[Event], right: Sequence[Event]) -> Iterator[str]:
     """Yields every difference of two logs, with the place in the event; nothing when one is a replay of the other."""
     for one, two in zip(left, right, strict=False):
-        yield from (f"event {one.seq}, {place}" for place in _unequal(essence(one), essence(two), one.body.kind))
+        yield from (f"event {one.seq}, {place}" for place in _unequal(essence(one)["body"], essence(two)["body"],
+                                                                            one.body.kind))
     if len(left) != len(right):
         yield f"{len(left)} events against {len(right)}"
 

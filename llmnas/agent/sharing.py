@@ -36,7 +36,7 @@ class Credit:
         reward: The sum of their rewards, each from 0 to 1 (`rewards`).
         cost: The sum of their nominal costs, in US dollars (`nominal_usd`).
         failures: How many of its calls failed in a row, the last ones.
-        refused: Whether it refused for good.
+        refused: Whether its last call was refused for good.
     """
 
     calls: int = 0
@@ -72,7 +72,7 @@ def credits(names: Sequence[str], calls: Sequence[Called], trials: Sequence[Tria
         if (credit := found.get(call.model)) is None:
             continue
         credit.failures = 0 if call.status == "ok" else credit.failures + 1
-        credit.refused |= call.status in PERMANENT
+        credit.refused = call.status in PERMANENT  # the last one counts: a person may have mended it
         if call.role != "reflect":  # it brings rules, and no proposals to be judged by
             credit.calls += 1
             credit.reward += reward.get(call.call, 0.0)

@@ -92,7 +92,7 @@ class ManualModel(ChatModel):
 
     def _written(self, question: str, messages: Sequence[Message], schema: JsonSchema | None) -> int:
         number = max((n for path in self._folder.iterdir() if (n := _number(path)) is not None), default=0)
-        fresh = self._folder / f".{os.getpid()}.tmp"
+        fresh = self._folder / f".{os.getpid()}-{id(self)}.tmp"
         while True:
             number += 1
             fresh.write_text(_prompt(number, question, messages, schema is not None), encoding="utf-8")

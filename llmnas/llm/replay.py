@@ -25,16 +25,22 @@ class ReplayModel(ChatModel):
         run: Directory of the run, or of its calls.
         exact: Whether a question with other messages is refused instead.
         waits: Whether a question without a reply is never answered, as it was in a run whose time was over.
+        names: The models of the run, some of which it may not have asked; those that it did when empty.
 
     Attributes:
-        members: One for every model of the run, under its name, in the order in which they were first asked.
+        members: One for every model of the run, under its name.
+
+    Raises:
+        RunError: There are no calls, or a file of them is damaged.
     """
 
     priced = True
 
-    def __init__(self, run: Path, *, exact: bool = False, waits: bool = False) -> None:
+    def __init__(self, run: Path, *, exact: bool = False, waits: bool = False, names: Sequence[str] = ()) -> None:
         records = _records(run)
-        names = list(dict.fromkeys(record.model for record in records))
+        if not records and not names:
+            raise RunError(f"{run} holds no logged model calls", "name a run directory that has a calls folder")
+        names = names or list(dict.fromkeys(record.model for record in records))
         self.run = f"replay:{run}"
         self.name = f"{self.run} of {JOIN.join(names)}"
         self.reason = ""
@@ -101,7 +107,7 @@ class _Voice(ChatModel):
     def __init__(self, name: str, replay: ReplayModel, records: Sequence[CallRecord]) -> None:
         self.name, self.offline, self.priced, self.reason = name, replay.offline, True, ""
         self.instant = replay.instant
-        self.sampling = next(record.sampling for record in records if record.model == name)
+        self.sampling = next((record.sampling for record in records if record.model == name), {})
         self._replay = replay
 
     def chat(self, messages: Sequence[Message], schema: JsonSchema | None, seed: int,
@@ -122,11 +128,9 @@ def _queues(pairs: Iterable[tuple[str, CallRecord]]) -> defaultdict[str, deque[C
 
 
 def _records(run: Path) -> list[CallRecord]:
-    folder = run / "calls" if (run / "calls").is_dir() else run
-    files = sorted(folder.glob("*.json"))
-    if not files:
-        raise RunError(f"{run} holds no logged model calls", "name a run directory that has a calls folder")
-    return sorted(map(CallRecord.read, files), key=lambda record: (record.step, _count(record.call), record.call))
+    folder = run / "calls" if (run / "calls").is_dir() or (run / "events.jsonl").is_file() else run
+    records = [CallRecord.read(file) for file in folder.glob("*.json")]
+    return sorted(records, key=lambda record: (record.step, _count(record.call), record.call))
 
 
 def _count(call: str) -> int:

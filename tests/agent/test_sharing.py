@@ -20,8 +20,10 @@ from .test_agent import GRAPHS, Scripted, agent, wire
 SPACE = load_space("nb201")
 
 
-def called(n, model, status="ok", usage=Usage(attempts=1, input_tokens=1000, output_tokens=100, usd=0.0),
-           role="propose"):
+FREE = Usage(attempts=1, input_tokens=1000, output_tokens=100, usd=0.0)
+
+
+def called(n, model, status="ok", usage=FREE, role="propose"):
     """Returns the event of a call."""
     return Called(call=f"c{n}", step=n, role=role, prompt="p", model=model, mode="", status=status, finish=None,
                   usage=usage)

@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 
 import pytest
 from llm_blocks import cell_block, prompt
@@ -11,6 +12,11 @@ from llmnas.llm.manual import ManualModel
 from llmnas.llm.terminal import Terminal
 
 ASK = [Message(role="user", content="Give a.")]
+
+
+def pause(seconds):
+    """Lets other threads run."""
+    threading.Event().wait(0.001)
 
 
 def names(folder):
@@ -44,12 +50,12 @@ def test_another_seed_is_another_question(tmp_path, fake_time):
 
 def test_many_questions_at_once(tmp_path):
     """Threads of two models on one folder: every question has a number of its own and gets its own answer."""
-    count, models = 12, [ManualModel(tmp_path, sleep=lambda s: None) for _ in range(2)]
+    count, models = 12, [ManualModel(tmp_path, sleep=pause) for _ in range(2)]
     found = {}
 
     def ask(place):
         messages = [Message(role="user", content=f"question <{place}>")]
-        found[place] = models[place % 2].chat(messages, None, place).text
+        found[place] = models[place % 2].chat(messages, None, place, time.monotonic() + 60).text
 
     threads = [threading.Thread(target=ask, args=(place,), daemon=True) for place in range(count)]
     for thread in threads:
@@ -84,17 +90,29 @@ class Pipe(io.TextIOBase):
         return self.lines.pop(0)
 
 
+class Screen(io.StringIO):
+    """What is shown; a person who pastes the next reply when a prompt appears."""
+
+    def __init__(self, pipe, *replies):
+        super().__init__()
+        self.pipe, self.replies = pipe, list(replies)
+
+    def write(self, text):
+        if "Paste the answer" in text and self.replies:
+            self.pipe.give(*self.replies.pop(0))
+        return super().write(text)
+
+
 def test_pasted_replies_answer_the_oldest_prompt(tmp_path):
     """An empty line behind JSON ends a reply, inside it it does not; Ctrl-D takes what there is."""
-    pasted, shown = Pipe(), io.StringIO()
-    terminal = Terminal(pasted, shown)
-    model = ManualModel(tmp_path, terminal=terminal, sleep=lambda s: None)
-    pasted.give('{"a":\n', "\n", " 1}\n", "\n")
-    assert model.chat(prompt(cell_block()), {}, 0).text == '{"a":\n\n 1}\n'
+    pasted = Pipe()
+    shown = Screen(pasted, ['{"a":\n', "\n", " 1}\n", "\n"], ["no idea\n", ""])
+    model = ManualModel(tmp_path, terminal=Terminal(pasted, shown), sleep=pause)
+    end = time.monotonic() + 60
+    assert model.chat(prompt(cell_block()), {}, 0, end).text == '{"a":\n\n 1}\n'
     assert "```json" in shown.getvalue()
     assert "write it to reply-0001.json" in shown.getvalue()
-    pasted.give("no idea\n", "")
-    assert model.chat(ASK, None, 1).text == "no idea\n"
+    assert model.chat(ASK, None, 1, end).text == "no idea\n"
     assert names(tmp_path)[-2:] == ["reply-0002.json", "schema-0001.json"]
 
 
