@@ -220,7 +220,7 @@ class _MainJob:
     def __init__(self, store: RunStore, settings: Settings, clock: Clock, progress: str,
                  executor: Executor | None) -> None:
         self.store, self.settings = store, settings
-        self.recording, self.unlike = recording_of(settings)
+        self.recording, self.unlike = recording_of(store.state.begun.settings if store.state.started else settings)
         self.clock = clock if self.recording is None else RecordedClock(self.recording, lambda: store.state.events)
         self.console = open_console(progress)
         self.interrupts = Interrupts()
