@@ -50,11 +50,13 @@ class Agent:
 
     def ask(self, n: int, rng: Rng, ctx: Context) -> Sequence[Proposal]:
         """Returns the model's proposals, repaired where they could be, and those of the other operators."""
-        caller = Caller(self.model, self.prompts.id, ctx, self.setup.settings.seed, self.briefing.disguise)
+        caller = Caller(self.model, self.prompts.id, ctx, self.setup.settings.seed, self.setup.target,
+                        self.briefing.disguise)
         self.briefing.disguise.log(ctx)
         others = self._others(n, rng, ctx)
         rules = self._reflect(caller, rng, ctx)
-        return [*self._propose(caller, max(1, n - len(others)), rules, rng, ctx), *others]
+        made = [*self._propose(caller, max(1, n - len(others)), rules, rng, ctx), *others]
+        return made or self._others(2, rng, ctx)  # a call may fail; nothing proposed would mean nothing left to propose
 
     # -- operators beside the model
 

@@ -11,6 +11,7 @@ import typer
 
 from llmnas.cli.bench_answer import answer, say
 from llmnas.cli.look import AsJson
+from llmnas.cli.work import models
 from llmnas.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ Screen = Annotated[int, typer.Option(help="Architectures whose published proxies
 Batch = Annotated[int, typer.Option(help="Proposals at once, of which the best by proxies is evaluated.", min=1)]
 NoPrior = Annotated[bool, typer.Option("--no-prior", help="Without the space's known-good designs.")]
 ChargeBy = Annotated[Literal["distinct", "all"], typer.Option(help="distinct: repeats are free. all: they are paid.")]
-Llm = Annotated[str, typer.Option(help="Language model of strategies that use one, as in run; mock works offline.")]
+Llm = Annotated[list[str] | None, typer.Option(
+    help="Language model of strategies that use one, as in run; mock works offline; several share the calls. [default: "
+         "auto]", show_default=False)]
 Prompt = Annotated[str, typer.Option(help="A prompt set's name or folder, likewise; what it shows may follow: "
                                           "base:exemplars=0:facts=no.")]
 Workers = Annotated[int, typer.Option(help="Processes. [default: one per core]", min=1, show_default=False)]
@@ -52,7 +55,7 @@ def search(
     batch: Batch = 1,
     no_prior: NoPrior = False,
     charge: ChargeBy = "distinct",
-    llm: Llm = "auto",
+    llm: Llm = None,
     prompt: Prompt = "base",
     workers: Workers = CORES,
     trace: TraceFile = None,
@@ -65,7 +68,7 @@ def search(
     if max_latency_quantile is not None and device is None:
         raise InputError("--max-latency-quantile needs a device", "give --device COLUMN")
     found = places(data_dir, bench, dataset, names(device, "--device") if device else [None])
-    terms = Terms("", evals, charge, screen, batch, not no_prior, None, llm, prompt)
+    terms = Terms("", evals, charge, screen, batch, not no_prior, None, models(llm), prompt)
     result = bench_search(found, names(strategy, "--strategy"), terms, seeds, max_latency_quantile, workers, trace,
                           say)
     answer("search", result, as_json, _search_lines)
@@ -83,7 +86,7 @@ def pareto(
     batch: Batch = 1,
     no_prior: NoPrior = False,
     charge: ChargeBy = "distinct",
-    llm: Llm = "auto",
+    llm: Llm = None,
     prompt: Prompt = "base",
     workers: Workers = CORES,
     trace: TraceFile = None,
@@ -94,7 +97,7 @@ def pareto(
     from llmnas.bench.meter import Terms
 
     found = places(data_dir, bench, dataset, names(device, "--device"))
-    terms = Terms("", evals, charge, screen, batch, not no_prior, None, llm, prompt)
+    terms = Terms("", evals, charge, screen, batch, not no_prior, None, models(llm), prompt)
     answer("pareto", bench_pareto(found, names(strategy, "--strategy"), terms, seeds, workers, trace, say), as_json,
            _pareto_lines)
 

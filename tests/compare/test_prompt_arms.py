@@ -68,6 +68,7 @@ def test_two_prompts_and_one_twice(place, invoke, tmp_path):
     assert base["answers"]["valid at once"]["of"] > 50
     assert base["charges"]["input_tokens"] > 1.3 * terse["charges"]["input_tokens"]
     assert base["charges"]["usd"] == 0
+    assert base["model"] == "mock:0:prior=0"  # --no-prior takes the known-good designs from the mock too
     assert found["notes"][0].startswith("The mock reads the JSON block alone")
     text = invoke("prompts", "ab", "base", "base", "terse", *options)
     assert "24 of 24 searches" in text.stderr
