@@ -24,13 +24,16 @@ from llmnas.budget import Clock, make_plan, most_macs, parse_duration
 from llmnas.data import DataRef, load, materialise, reopen, split
 from llmnas.errors import InputError, LlmnasError, ModelError, NoModelFound, RunError, nearest
 from llmnas.evaluate import Rungs, kept
+from llmnas.evaluate.replayed import Replayed
 from llmnas.executors import Executor, Job, LocalExecutor
 from llmnas.front import choices, choose, contenders, energy_limits, front, latency_limits, settings_on
 from llmnas.graph import ArchGraph
 from llmnas.latency import Target, estimate_energy, named, need_runtime, parse_targets, predict
 from llmnas.latency.calibrate import Calibration
 from llmnas.network import Network
+from llmnas.recording import RecordedClock, Recording
 from llmnas.records import (
+    JOIN,
     PERSON_ENDED,
     Finished,
     Measured,
@@ -45,6 +48,7 @@ from llmnas.records import (
     Trial,
     Warned,
 )
+from llmnas.replaying import Following, recording_of
 from llmnas.report.console import open_console
 from llmnas.report.html import write_report
 from llmnas.search import Journal, Model, Search, train_one
@@ -222,11 +226,15 @@ class _MainJob:
 
     def __init__(self, store: RunStore, settings: Settings, clock: Clock, progress: str,
                  executor: Executor | None) -> None:
-        self.store, self.settings, self.clock = store, settings, clock
+        self.store, self.settings = store, settings
+        self.recording, self.unlike = recording_of(store.state.begun.settings if store.state.started else settings)
+        self.clock = clock if self.recording is None else RecordedClock(self.recording, lambda: store.state.events)
         self.console = open_console(progress)
-        self.journal = Journal(store, clock, self.console)
         self.interrupts = Interrupts()
+        self.following = None if self.recording is None else Following(self.console, self.recording, self.interrupts)
+        self.journal = Journal(store, self.clock, self.following or self.console)
         self._unused: dict[str, str] = {}  # why a kept calibration is not used, by target key
+        self._asked_again: set[str] = set()  # calls by whose failure the model was lost, before it was mended
         self._tried: set[int] = set()  # trials whose final training failed
         self._metered: set[int] = set()  # trials whose energy was asked for
         self.exits = ExitStack()
@@ -243,11 +251,10 @@ class _MainJob:
         with self.exits, self.interrupts.listening():
             dataset = load(self.settings.data)
             self.data = materialise(dataset, split(dataset, self.settings.seed), self.store.directory / "data")
-            self.settings = self.settings.model_copy(update={"space": self._space_name()})
-            self.settings = self._limited()
-            self._unused = kept.copy_calibrations(self.targets, self.machine, self.data.shape, self.store.directory)
-            self._unused |= kept.calibrate_here(self.targets, self.space, self.data, self.executor,
-                                                self.settings.budget_s, self.settings.seed, self.store.directory)
+            if self.recording is None:
+                self._prepare()
+            else:
+                self._take_over(self.recording)
             self.journal.emit(RunStarted(
                 run=self.store.directory.name, settings=self.settings, plan=self._plan(), task=self._task(),
                 environment=self.machine, model=self.model.name if self.model else None, argv=argv,
@@ -256,11 +263,36 @@ class _MainJob:
             self._announce()
             return self._carry_out()
 
+    def _prepare(self) -> None:
+        """Settles the space, the limits and the calibrations of a new run."""
+        self.settings = self.settings.model_copy(update={"space": self._space_name()})
+        self.settings = self._limited()
+        self._unused = kept.copy_calibrations(self.targets, self.machine, self.data.shape, self.store.directory)
+        self._unused |= kept.calibrate_here(self.targets, self.space, self.data, self.executor,
+                                            self.settings.budget_s, self.settings.seed, self.store.directory)
+
+    def _take_over(self, recording: Recording) -> None:
+        """Settles a replay as its recording was settled: what it measures with, and how it is planned.
+
+        Raises:
+            RunError: The data are others.
+        """
+        if self._task() != recording.begun.task:
+            raise RunError(f"the data {self.settings.data!r} changed since {recording.directory} was recorded",
+                           "restore them")
+        self.settings = recording.begun.settings.model_copy(update={"llm": f"replay:{recording.directory}"})
+        if (recording.directory / kept.FOLDER).is_dir():
+            shutil.copytree(recording.directory / kept.FOLDER, self.store.directory / kept.FOLDER)
+
     def proceed(self) -> Result:
         """Opens a run that was stopped and carries on."""
+        if self.recording is not None:
+            raise RunError("a replay is not gone on with: it only shows what was recorded", "start it again")
         with self.exits, self.interrupts.listening():
             self.data = self._reopened()
             (self.store.directory / "STOP").unlink(missing_ok=True)
+            if self.state.stopped is not None and self.state.stopped.reason == "llm_failed" and self.state.calls:
+                self._asked_again.add(self.state.calls[-1].call)
             self.journal.emit(Resumed(settings=self.settings, lost_s=0.0))
             self.console.started(self.state)
             return self._carry_out()
@@ -282,6 +314,11 @@ class _MainJob:
             self.journal.emit(Warned(message=message))
 
     def _warnings(self) -> Iterator[str]:
+        if self.recording is not None:
+            yield from self.recording.opening
+            return
+        if self.unlike:
+            yield f"only the replies are replayed, and networks are trained: {self.unlike}"
         if self.state.plan.warning:
             yield self.state.plan.warning
         if self.model is not None and self.model.offline:
@@ -297,7 +334,9 @@ class _MainJob:
 
     @cached_property
     def machine(self) -> dict[str, Any]:
-        """What the machine has."""
+        """What the machine has; in a replay, what the recording's had: nothing is measured here."""
+        if self.recording is not None:
+            return self.recording.begun.environment
         outcome = self.executor.submit(Job(kind="probe", deadline_s=PROBE_S)).future.result()
         if outcome.status != "ok" or outcome.result is None:
             raise LlmnasError(f"torch cannot be started: {outcome.error}", "run `llmnas doctor`")
@@ -320,7 +359,8 @@ class _MainJob:
     def targets(self) -> list[Target]:
         """The targets, of a resumed run those it began with; the first is judged by."""
         gpus = self.machine["gpus"]
-        targets = parse_targets(self.state.targets or self.settings.target, bool(gpus), gpus[0] if gpus else "")
+        named = self.recording.begun.targets if self.recording is not None else self.state.targets
+        targets = parse_targets(named or self.settings.target, bool(gpus), gpus[0] if gpus else "")
         for target in targets:
             need_runtime(target)
         return targets
@@ -374,19 +414,29 @@ class _MainJob:
         """The language model, when the strategy uses one."""
         if not getattr(load_strategy(self.settings.strategy), "uses_model", False):
             return None
-        from llmnas.llm import open_model
+        from llmnas.llm import members_of, open_model
+        from llmnas.llm.replay import ReplayModel
 
+        if self.recording is not None:
+            replay = ReplayModel(self.recording.directory, exact=True, waits=self.recording.stopped.reason == "budget",
+                                 names=(self.recording.begun.model or "").rpartition(" of ")[2].split(JOIN))
+            self.exits.callback(replay.close)
+            return replay
         model = open_model(self.settings.llm, base_url=self.settings.base_url, structured=self.settings.structured,
                            temperature=self.settings.temperature, run_dir=self.store.directory,
-                           memory=self.store.directory / "endpoints.json")
+                           memory=self.store.directory / "endpoints.json", prior=self.settings.prior)
         self.exits.callback(model.close)
-        _check_reachable(model)
-        if self.settings.max_usd is not None and not model.priced:
-            raise InputError(f"--max-usd cannot be kept: the price of {model.name} is unknown",
+        for member in members_of(model):
+            _check_reachable(member)
+        unpriced = [member.name for member in members_of(model) if not member.priced]
+        if self.settings.max_usd is not None and unpriced:
+            raise InputError(f"--max-usd cannot be kept: the price of {' and '.join(unpriced)} is unknown",
                              "give a price table in $LLMNAS_PRICES, or use --max-tokens")
         return model
 
     def _plan(self) -> Plan:
+        if self.recording is not None:
+            return self.recording.begun.plan
         batch = recipe_for(self.data, self.data.sizes["train"]).batch
         return make_plan(self.settings, self._designs(), self.data.sizes["train"], batch, self._device_kind(),
                          self.machine["cores"], kept.timings(self.targets, self.calibrations, latency_limits(
@@ -405,9 +455,7 @@ class _MainJob:
     # -- carrying out
 
     def _carry_out(self) -> Result:
-        evaluator = Rungs(self.executor, self.space, self.data, self.settings, self.state.plan, self.targets,
-                          max(1, self.machine["cores"] // self.settings.workers), self.store.directory.resolve(),
-                          kept.predictors(self.targets, self.store.directory))
+        evaluator = self._evaluator()
         stopped = self.state.stopped or self._search(evaluator)
         if stopped.reason not in PERSON_ENDED:
             self._conclude(evaluator, stopped)
@@ -418,6 +466,16 @@ class _MainJob:
         write_report(self.state, self.store.directory, self._chosen_network(evaluator))
         self.console.close(self.state)
         return Result(self.store.directory, self.state)
+
+    def _evaluator(self) -> Rungs:
+        kind = Rungs if self.recording is None else Replayed
+        made = kind(self.executor, self.space, self.data, self.settings, self.state.plan, self.targets,
+                    max(1, self.machine["cores"] // self.settings.workers), self.store.directory.resolve(),
+                    kept.predictors(self.targets, self.store.directory))
+        if self.recording is not None and self.following is not None and isinstance(made, Replayed):
+            self.following.evaluator = made.play(self.recording)
+            made.advance(self.state.events)
+        return made
 
     def _search(self, evaluator: Rungs) -> Stopped:
         setup = Setup(space=self.space, settings=self.settings, shape=self.data.shape, classes=self.data.classes,
@@ -447,7 +505,8 @@ class _MainJob:
             return self.store.path("calls", f"{call}.json")
 
         def reply(call: str) -> Any | None:
-            return CallRecord.read(path(call)) if path(call).is_file() else None
+            known = path(call).is_file() and call not in self._asked_again
+            return CallRecord.read(path(call)) if known else None
 
         def save(record: CallRecord) -> str:
             record.write(path(record.call))

@@ -25,6 +25,14 @@ StopReason = Literal["budget", "max_evals", "max_usd", "max_tokens", "patience",
 PERSON_ENDED: Final = ("interrupted", "stop_file")
 """Reasons by which a person ended a search: nothing was finally trained or tested, and `llmnas resume` goes on."""
 
+JOIN: Final = " + "
+"""Between the names of several language models that share a run."""
+
+
+def is_mock(model: str | None) -> bool:
+    """Returns whether a model of this name, one of several, or what a replay replays, is the mock."""
+    return any(part.rpartition(" of ")[2].startswith("mock") for part in (model or "").split(JOIN))
+
 
 class Origin(Frozen):
     """Where a proposal comes from.
@@ -264,7 +272,8 @@ class Settings(Frozen):
 
     Attributes are documented by the command line (`llmnas run --help`). ``max_latency_ms``, ``max_energy_mj`` and
     ``aim_latency_ms`` hold on the first target; ``max_latency_on`` and ``max_energy_on`` are limits on the others, by
-    target key once the run has begun. ``aim_weight`` holds the two exponents of `llmnas.front.reward`.
+    target key once the run has begun. ``llm`` is one model or several. ``aim_weight`` holds the two exponents of
+    `llmnas.front.reward`.
     """
 
     data: str = "digits"
@@ -282,7 +291,7 @@ class Settings(Frozen):
     aim_latency_ms: Positive | None = None
     aim_weight: tuple[Exponent, Exponent] = (-0.07, -0.07)
     min_accuracy: float | None = None
-    llm: str = "auto"
+    llm: str | tuple[str, ...] = "auto"
     prompt: str = "base"
     base_url: str | None = None
     structured: str = "auto"

@@ -197,14 +197,23 @@ class Search:
         return stopped
 
     def _turn(self) -> None:
-        busy = {running.n for running in self.running}
-        waiting = [n for n in self.state.pending if n not in busy]
-        if waiting and len(self.running) < self.settings.workers:
+        if not self._free():
+            self._collect()
+        elif waiting := self._waiting():
             self._train(waiting[0])
-        elif not waiting and len(self.running) < self.settings.workers and not self._spent_up():
+        elif not self._spent_up():
             self._ask()
         else:
             self._collect()
+
+    def _free(self) -> bool:
+        """Returns whether another training may run beside those that do."""
+        return len(self.running) < self.settings.workers
+
+    def _waiting(self) -> list[int]:
+        """Returns the numbers of the trials whose training is due and not under way, in order."""
+        busy = {running.n for running in self.running}
+        return [n for n in self.state.pending if n not in busy]
 
     def _over(self) -> tuple[StopReason, str] | None:
         """Returns why the search is over, or None. Limits on work wait for what is under way; time does not."""
@@ -248,10 +257,11 @@ class Search:
             return "max_evals", (f"{spent.cost:.4g} of {settings.max_evals} evaluations are used"
                                  + (", the next training does not fit" if spent.cost < settings.max_evals - ROUNDING
                                     else ""))
-        if settings.max_tokens is not None and (spent.tokens or 0) >= settings.max_tokens:
-            return "max_tokens", f"{spent.tokens:,} of {settings.max_tokens:,} tokens are used"
-        if settings.max_usd is not None and (spent.usage.usd or 0.0) >= settings.max_usd:
-            return "max_usd", f"{spent.usage.usd:.2f} of {settings.max_usd:.2f} US dollars are used"
+        # A call that failed may not say what it cost: what is known must not go beyond the limit.
+        if settings.max_tokens is not None and spent.least_tokens >= settings.max_tokens:
+            return "max_tokens", f"{spent.least_tokens:,} of {settings.max_tokens:,} tokens are used"
+        if settings.max_usd is not None and spent.least_usd >= settings.max_usd:
+            return "max_usd", f"{spent.least_usd:.2f} of {settings.max_usd:.2f} US dollars are used"
         return None
 
     def _spent_up(self) -> bool:
@@ -491,12 +501,15 @@ class Search:
 
     def _collect(self) -> None:
         """Waits a moment for trainings, and takes in those that ended."""
-        done, _ = wait([running.future for running in self.running], timeout=TICK_S, return_when=FIRST_COMPLETED)
-        if not done:
+        wait([running.future for running in self.running], timeout=TICK_S, return_when=FIRST_COMPLETED)
+        if not any(running.future.done() for running in self.running):
             names = ", ".join(f"trial {running.n}" for running in self.running)
             self.journal.tick(f"training {names}")
-        for running in [running for running in self.running if running.future in done]:
-            self._take(running)
+        while ended := [running for running in self.running if running.future.done()]:
+            self._take(ended[0])
+            # Before the next one is taken in: in a replay all that follow in the log have ended already.
+            if self._free() and (waiting := self._waiting()) and self._over() is None:
+                self._train(waiting[0])
 
     def _take(self, running: Running) -> None:
         self.running.remove(running)

@@ -50,6 +50,7 @@ from llmnas.records import (
     Trial,
     Usage,
     Warned,
+    is_mock,
 )
 
 PAID: Final = (RunStarted, Called, Fitted, Measured, Selected, Stopped, Finished)
@@ -74,6 +75,8 @@ class Spent:
         fit_s: Seconds of trainings by which strategies learnt (supernets); not in `train_s`.
         calls: Model calls, failed ones included.
         usage: Sum over all calls.
+        least_usd: Sum over the calls whose price is known: limits hold on it when one is not.
+        least_tokens: Likewise of tokens.
     """
 
     proposals: int = 0
@@ -89,6 +92,8 @@ class Spent:
     calls: int = 0
     usage: Usage = field(default_factory=lambda: Usage(input_tokens=0, cached_tokens=0, output_tokens=0,
                                                        reasoning_tokens=0, usd=0.0))
+    least_usd: float = 0.0
+    least_tokens: int = 0
 
     @property
     def tokens(self) -> int | None:
@@ -196,7 +201,7 @@ class RunState:
     @property
     def offline(self) -> bool:
         """Whether proposals came from the mock model, so that results must say so."""
-        return (self.begun.model or "").startswith("mock")
+        return is_mock(self.begun.model)
 
     def trial(self, n: int) -> Trial:
         """Returns trial number `n`.
@@ -257,6 +262,8 @@ class RunState:
         self.calls.append(body)
         self.spent.calls += 1
         self.spent.usage = total_usage(self.spent.usage, body.usage)
+        self.spent.least_usd += body.usage.usd or 0.0
+        self.spent.least_tokens += (body.usage.input_tokens or 0) + (body.usage.output_tokens or 0)
 
     def _told(self, body: Told) -> None:
         self.told_step = body.step

@@ -38,7 +38,8 @@ class Dialogue:
     def opened(self, ctx: Context) -> Caller:
         """Returns what makes the calls of one ask."""
         self.briefing.disguise.log(ctx)
-        return Caller(self.setup.model, self.prompts.id, ctx, self.setup.settings.seed, self.briefing.disguise)
+        return Caller(self.setup.model, self.prompts.id, ctx, self.setup.settings.seed, self.setup.target,
+                      self.briefing.disguise)
 
     # -- proposing
 

@@ -15,7 +15,8 @@ from llmnas.graph import ArchGraph
 from llmnas.llm import ChatModel, Message, Reply
 from llmnas.llm.base import JsonSchema
 from llmnas.llm.block import role_of
-from llmnas.llm.mock import Dials, MockModel
+from llmnas.llm.dials import Dials
+from llmnas.llm.mock import MockModel
 from llmnas.prompts import PromptSet, Role
 from llmnas.records import Called, Candidate, Latency, Settings, Trained, Trial
 from llmnas.space import Space

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmnas.errors import InputError
-from llmnas.llm import ChatModel, open_model
+from llmnas.llm import ChatModel, Specs, open_model
 from llmnas.llm.cassette import CallRecord
 from llmnas.prompts import PromptSet, load_prompt
 from llmnas.search import Model
@@ -30,14 +30,15 @@ def uses_model(strategy: str) -> bool:
 
 
 @contextmanager
-def opened(strategy: str, llm: str, prompt: str,
+def opened(strategy: str, llm: Specs, prompt: str, prior: bool,
            calls: Path | None = None) -> Iterator[tuple[ChatModel | None, PromptSet | None]]:
     """Opens the model and the prompt set of a strategy, and closes the model; None and None when it uses none.
 
     Args:
         strategy: Its name.
-        llm: As ``--llm`` of a run.
+        llm: As ``--llm`` of a run, one or several.
         prompt: Name or folder of a prompt set.
+        prior: Whether known-good designs may be used, by a mock too.
         calls: Where a model of files (``manual``) puts them.
 
     Raises:
@@ -47,7 +48,7 @@ def opened(strategy: str, llm: str, prompt: str,
     if not uses_model(strategy):
         yield None, None
         return
-    model = open_model(llm, run_dir=calls)
+    model = open_model(llm, run_dir=calls, prior=prior)
     try:
         yield model, read_prompts(prompt)
     finally:

@@ -32,6 +32,7 @@ from llmnas.compare import ANYTIME, TEST, VALIDATION, Arm, Charges, Measure, Pai
 from llmnas.compare.analysis import Question
 from llmnas.compare.results import Results
 from llmnas.errors import ModelError, RunError
+from llmnas.records import JOIN
 
 TRAIN_S: Final = "_train_s"
 """A table may have a column ``D_train_s``: seconds of one training of a row."""
@@ -110,12 +111,13 @@ def settled(arms: Sequence[Arm], terms: Terms) -> tuple[Terms, dict[str, str], d
     users = [arm for arm in arms if arm.label in prompts]
     if not users:
         return terms, {}, {}
-    with opened(users[0].strategy, terms.llm, users[0].prompt or terms.prompt) as (model, _):
+    with opened(users[0].strategy, terms.llm, users[0].prompt or terms.prompt, terms.prior) as (model, _):
         if model is None:
             raise ModelError(f"{users[0].strategy} got no model")
         named = replace(terms, llm=model.name) if terms.llm == "auto" else terms
     shared = next((prompts[arm.label] for arm in users if arm.prompt is None), None)
-    return named, {"llm": named.llm, **({"prompt": shared} if shared else {})}, prompts
+    llm = named.llm if isinstance(named.llm, str) else JOIN.join(named.llm)
+    return named, {"llm": llm, **({"prompt": shared} if shared else {})}, prompts
 
 
 def _same_prompts(results: Results, prompts: Mapping[str, str]) -> None:

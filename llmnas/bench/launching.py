@@ -36,7 +36,7 @@ class Task:
         target: As ``--target``.
         screen: Most architectures scored by proxies; None for no limit.
         prior: Whether known-good designs may be used.
-        llm: As ``--llm``.
+        llm: As ``--llm``, one or several.
         prompt: As ``--prompt``.
     """
 
@@ -47,7 +47,7 @@ class Task:
     target: str = "cpu"
     screen: int | None = None
     prior: bool = True
-    llm: str = "auto"
+    llm: str | tuple[str, ...] = "auto"
     prompt: str = "base"
 
 
@@ -67,10 +67,11 @@ class Launch:
         task = self.task
         options = {"data": task.data, "space": task.space, "budget": format_duration(task.budget_s),
                    "target": task.target, "strategy": self.arm.strategy, "seed": str(self.arm.seed(self.seed)),
-                   "max-evals": task.evals, "screen": task.screen, "llm": task.llm,
-                   "prompt": self.arm.prompt or task.prompt,
+                   "max-evals": task.evals, "screen": task.screen, "prompt": self.arm.prompt or task.prompt,
                    "progress": "quiet", "out": str(self.directory)}
         given = [part for name, value in options.items() if value is not None for part in (f"--{name}", str(value))]
+        models = [task.llm] if isinstance(task.llm, str) else task.llm
+        given += [part for model in models for part in ("--llm", model)]
         return ["run", *given, *([] if task.prior else ["--no-prior"])]
 
 

@@ -63,7 +63,7 @@ class Terms:
             wants.
         prior: Whether a strategy may use the space's known-good designs.
         cap_ms: Most latency; architectures above it are refused, which costs nothing.
-        llm: The language model of a strategy that uses one, as ``--llm`` of a run.
+        llm: The language model of a strategy that uses one, as ``--llm`` of a run; or several.
         prompt: Its prompt set.
         front: Whether the front of score and latency is what is asked for.
     """
@@ -75,7 +75,7 @@ class Terms:
     batch: int | None = None
     prior: bool = True
     cap_ms: float | None = None
-    llm: str = "auto"
+    llm: str | tuple[str, ...] = "auto"
     prompt: str = "base"
     front: bool = False
 
@@ -355,7 +355,7 @@ def search_once(bench: Benchmark, terms: Terms, seed: int, trace: IO[str] | None
                   bench)
     journal = Journal(MemoryStore(), Clock(_FOREVER_S), _Uncharged(lines, outcome))
     shape, classes = bench.space.spec.shape, bench.space.spec.classes
-    with opened(terms.strategy, terms.llm, terms.prompt, calls) as (model, prompts):
+    with opened(terms.strategy, terms.llm, terms.prompt, terms.prior, calls) as (model, prompts):
         outcome.model, outcome.prompt = model.name if model else None, prompts.id if prompts else None
         journal.emit(RunStarted(run="bench", settings=settings, plan=_plan(batch, terms.screen),
                                 task=task_of(bench), environment={}, model=outcome.model, targets=targets))

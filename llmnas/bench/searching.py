@@ -13,6 +13,7 @@ from llmnas.bench.meter import Outcome, Terms
 from llmnas.bench.process import Say
 from llmnas.bench.seeds import Place, Run, run_all
 from llmnas.bench.tabular import Benchmark, Reported
+from llmnas.records import is_mock
 
 
 def bench_search(places: Sequence[Place], strategies: Sequence[str], terms: Terms, seeds: int,
@@ -100,7 +101,7 @@ def _asked(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         known = [figure for figure in figures if figure is not None]
         return fmean(known) if len(known) == len(figures) else None
 
-    return {"model": model, "mock": model.startswith("mock"), "calls": fmean(outcome.calls for outcome in outcomes),
+    return {"model": model, "mock": is_mock(model), "calls": fmean(outcome.calls for outcome in outcomes),
             "input_tokens": mean([outcome.usage.input_tokens for outcome in outcomes]),
             "output_tokens": mean([outcome.usage.output_tokens for outcome in outcomes]),
             "usd": mean([outcome.usage.usd for outcome in outcomes]),

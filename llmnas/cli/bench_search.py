@@ -11,6 +11,7 @@ import typer
 
 from llmnas.cli.bench_answer import answer, say
 from llmnas.cli.look import AsJson
+from llmnas.cli.work import models
 from llmnas.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,10 +27,14 @@ Strategy = Annotated[str, typer.Option(help="Strategies by comma.")]
 Evals = Annotated[int, typer.Option(help="Trainings a search may pay for; a part of one counts as that.", min=1)]
 Seeds = Annotated[int, typer.Option(help="How many seeds, from 0.", min=1)]
 Screen = Annotated[int, typer.Option(help="Architectures whose published proxies a search may look at.", min=0)]
-Batch = Annotated[int, typer.Option(help="Proposals at once, of which the best by proxies is evaluated.", min=1)]
+Batch = Annotated[int | None, typer.Option(help="Proposals at once, of which one is evaluated. [default: as many as the "
+                                                "strategy wants: 8 for the agent, 1 for most]", min=1,
+                                           show_default=False)]
 NoPrior = Annotated[bool, typer.Option("--no-prior", help="Without the space's known-good designs.")]
 ChargeBy = Annotated[Literal["distinct", "all"], typer.Option(help="distinct: repeats are free. all: they are paid.")]
-Llm = Annotated[str, typer.Option(help="Language model of strategies that use one, as in run; mock works offline.")]
+Llm = Annotated[list[str] | None, typer.Option(
+    help="Language model of strategies that use one, as in run; mock works offline; several share the calls. [default: "
+         "auto]", show_default=False)]
 Prompt = Annotated[str, typer.Option(help="A prompt set's name or folder, likewise; what it shows may follow: "
                                           "base:exemplars=0:facts=no.")]
 Workers = Annotated[int, typer.Option(help="Processes. [default: one per core]", min=1, show_default=False)]
@@ -49,10 +54,10 @@ def search(
     evals: Evals = 100,
     seeds: Seeds = 10,
     screen: Screen = 0,
-    batch: Batch = 1,
+    batch: Batch = None,
     no_prior: NoPrior = False,
     charge: ChargeBy = "distinct",
-    llm: Llm = "auto",
+    llm: Llm = None,
     prompt: Prompt = "base",
     workers: Workers = CORES,
     trace: TraceFile = None,
@@ -65,7 +70,7 @@ def search(
     if max_latency_quantile is not None and device is None:
         raise InputError("--max-latency-quantile needs a device", "give --device COLUMN")
     found = places(data_dir, bench, dataset, names(device, "--device") if device else [None])
-    terms = Terms("", evals, charge, screen, batch, not no_prior, None, llm, prompt)
+    terms = Terms("", evals, charge, screen, batch, not no_prior, None, models(llm), prompt)
     result = bench_search(found, names(strategy, "--strategy"), terms, seeds, max_latency_quantile, workers, trace,
                           say)
     answer("search", result, as_json, _search_lines)
@@ -80,10 +85,10 @@ def pareto(
     evals: Evals = 120,
     seeds: Seeds = 10,
     screen: Screen = 0,
-    batch: Batch = 1,
+    batch: Batch = None,
     no_prior: NoPrior = False,
     charge: ChargeBy = "distinct",
-    llm: Llm = "auto",
+    llm: Llm = None,
     prompt: Prompt = "base",
     workers: Workers = CORES,
     trace: TraceFile = None,
@@ -94,7 +99,7 @@ def pareto(
     from llmnas.bench.meter import Terms
 
     found = places(data_dir, bench, dataset, names(device, "--device"))
-    terms = Terms("", evals, charge, screen, batch, not no_prior, None, llm, prompt)
+    terms = Terms("", evals, charge, screen, batch, not no_prior, None, models(llm), prompt)
     answer("pareto", bench_pareto(found, names(strategy, "--strategy"), terms, seeds, workers, trace, say), as_json,
            _pareto_lines)
 

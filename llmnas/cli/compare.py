@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from llmnas.cli.bench_answer import say
-from llmnas.cli.bench_search import Batch, ChargeBy, NoPrior, Prompt
+from llmnas.cli.bench_search import Batch, ChargeBy, Llm, NoPrior, Prompt
 from llmnas.cli.look import AsJson, print_json
+from llmnas.cli.work import models
 from llmnas.errors import InputError
 
 Out = Annotated[Path | None, typer.Option(help="Folder of the comparison; one that is there is gone on with. [default: "
@@ -41,11 +42,10 @@ def compare(
     data_dir: Annotated[Path | None, typer.Option(envvar="LLMNAS_DATA", help="Folder with the tables.",
                                                   show_default=False)] = None,
     screen: Annotated[int | None, typer.Option(help="Architectures whose proxies a search may look at.", min=0)] = None,
-    batch: Batch = 1,
+    batch: Batch = None,
     charge: ChargeBy = "distinct",
     no_prior: NoPrior = False,
-    llm: Annotated[str, typer.Option(help="Language model of arms that ask one, as in run; mock works offline.")
-                   ] = "auto",
+    llm: Llm = None,
     prompt: Prompt = "base",
     space: Annotated[str, typer.Option(help="With --data, as in run.")] = "auto",
     budget: Annotated[str | None, typer.Option(help="With --data: wall time of one run. [default: 30min]",
@@ -80,10 +80,10 @@ def compare(
                              "leave them out")
         found = on_table(bench, data_dir, dataset, device, strategies, seeds, out, question, workers,
                           evals=evals or 60, charge=charge, screen=screen or 0, batch=batch, prior=not no_prior,
-                          llm=llm, prompt=prompt)
+                          llm=models(llm), prompt=prompt)
     elif data is not None:
         found = _on_data(strategies, seeds, out, question, workers, budget, data=data, space=space, evals=evals,
-                         target=target, screen=screen, prior=not no_prior, llm=llm, prompt=prompt)
+                         target=target, screen=screen, prior=not no_prior, llm=models(llm), prompt=prompt)
     else:
         found = _of_runs(runs or [], question, unlike, out)
     folder = Path(found.pop("folder"))

@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    llm: Annotated[str, typer.Option(help="A language model to try, as in run.")] = "auto",
+    llm: Annotated[str, typer.Option(help="The language model to try, as in run.")] = "auto",
     base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -119,7 +119,7 @@ def ab(
     llm: Annotated[str, typer.Option(help="The language model, as in run; mock works offline.")] = "auto",
     strategy: Annotated[str, typer.Option(help="Who asks.")] = "agent",
     screen: Annotated[int, typer.Option(help="Architectures whose proxies a search may look at.", min=0)] = 0,
-    batch: Batch = 1,
+    batch: Batch = None,
     charge: ChargeBy = "distinct",
     no_prior: NoPrior = False,
     workers: Annotated[int | None, typer.Option(help="Searches at once. [default: one per core]", min=1,

@@ -19,6 +19,9 @@ _STARTED = time.monotonic()  # as near to the start of the process as can be: th
 STRATEGY_HELP = ("agent, random, local_search, evolution, proxy_warm, nsga2, reinforce, bayesian, bayesian_front, "
                  "successive_halving, darts, one_shot, prior, or module:Class.")
 
+Llm = Annotated[list[str] | None, typer.Option(
+    help="auto, openai:NAME, local:FILE.gguf, replay:RUN, manual[:DIR], mock[:SEED]; several share the calls. See "
+         "docs/llm.md. [default: auto]", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")]
 Progress = Annotated[str, typer.Option(help="auto, live, plain or quiet.")]
 
@@ -53,8 +56,7 @@ def run(
     aim_weight: Annotated[str, typer.Option(
         help="The w of --aim-latency, or two: up to the aim and above it. -0.07 is soft, 0,-1 hard.")] = "-0.07",
     min_accuracy: Annotated[float | None, typer.Option(help="Least search score; then the least latency wins.")] = None,
-    llm: Annotated[str, typer.Option(help="auto, openai:NAME, local:FILE.gguf, replay:RUN, manual[:DIR], "
-                                          "mock[:SEED].")] = "auto",
+    llm: Llm = None,
     prompt: Annotated[str, typer.Option(help="A prompt set's name or folder; what it shows may follow: "
                                              "base:exemplars=0:rules=0:facts=no:failures=no:constraint=no.")] = "base",
     base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint.")] = None,
@@ -78,15 +80,18 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Find a network: search, train, test once, export and report, inside the budget."""
+    if progress == "auto" and any(one.startswith("manual") for one in llm or ()):
+        progress = "plain"  # a panel that redraws itself and a person who pastes are in each other's way
     _finish(as_json, progress, out, data=data, space=space, metric=metric, strategy=strategy,
             target=tuple(target or ["cpu"]), budget=budget, max_params=parse_count(max_params),
             max_memory_mb=max_memory, **_limits("max_latency", "ms", max_latency, _milliseconds),
             **_limits("max_energy", "mj", max_energy, parse_energy),
             aim_latency_ms=None if aim_latency is None else _milliseconds(aim_latency),
-            aim_weight=parse_weight(aim_weight), min_accuracy=min_accuracy, llm=llm, prompt=prompt, base_url=base_url,
-            structured=structured, temperature=temperature, seed=seed, max_evals=max_evals, max_usd=max_usd,
-            max_tokens=max_tokens, patience=patience, screen=screen, prior=not no_prior, workers=workers,
-            executor=executor, device=device, start=str(start) if start else None, on_llm_failure=on_llm_failure)
+            aim_weight=parse_weight(aim_weight), min_accuracy=min_accuracy, llm=models(llm), prompt=prompt,
+            base_url=base_url, structured=structured, temperature=temperature, seed=seed, max_evals=max_evals,
+            max_usd=max_usd, max_tokens=max_tokens, patience=patience, screen=screen, prior=not no_prior,
+            workers=workers, executor=executor, device=device, start=str(start) if start else None,
+            on_llm_failure=on_llm_failure)
 
 
 def evaluate(
@@ -146,6 +151,12 @@ def export(
         files = export_trial(executor, directory, state, data, evaluator, tuple(formats or ["torch"]))
     for name, path in files.items():
         typer.echo(f"{name:8} {directory / path}")
+
+
+def models(llm: list[str] | None) -> str | tuple[str, ...]:
+    """Returns the language model that was named, or several; auto when none was."""
+    named = tuple(llm or ("auto",))
+    return named if len(named) > 1 else named[0]
 
 
 def parse_count(text: str | None) -> int | None:

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from llmnas.errors import InputError
 from llmnas.graph import Frozen
+from llmnas.records import is_mock
 
 _ROUNDING: Final = 1e-6
 
@@ -187,7 +188,7 @@ class Trajectory(Frozen):
     @property
     def mock(self) -> bool:
         """Whether its proposals came from the mock in place of a language model."""
-        return (self.model or "").startswith("mock")
+        return is_mock(self.model)
 
     @property
     def places(self) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from llmnas.budget import epoch_seconds, scaled_seconds
 from llmnas.data import DataRef
-from llmnas.evaluate.base import Ordered, Screened
+from llmnas.evaluate.base import Ordered, Running, Screened
 from llmnas.executors import Executor, Handle, Job, Outcome
 from llmnas.front import latency_limits, violations
 from llmnas.graph import ArchGraph
@@ -228,7 +228,7 @@ class Rungs:
         return share
 
     def start(self, trial: Trial, rung: Rung, limit_s: float, nominal_s: float | None = None,
-              share: float = 1.0) -> Training:
+              share: float = 1.0) -> Running:
         """Starts a training of `trial`; see `Evaluator.start`.
 
         Short and full trainings are the final one scaled down (`scaled_seconds`). Nominal seconds do not depend on the

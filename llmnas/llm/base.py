@@ -132,6 +132,7 @@ class ChatModel(Protocol):
         instant: Whether it answers at once, so that there is no waiting worth overlapping.
         reason: Why this model was chosen, when llmnas chose it.
         priced: Whether its replies carry their price.
+        patient: Whether a call may take all the time there is, because a person answers.
     """
 
     name: str
@@ -139,6 +140,7 @@ class ChatModel(Protocol):
     instant: bool
     reason: str = ""
     priced: bool = False
+    patient: bool = False
 
     def chat(self, messages: Sequence[Message], schema: JsonSchema | None, seed: int,
              deadline: float | None = None) -> Reply:

@@ -42,6 +42,9 @@ class CallRecord(Frozen):
         usage: What it cost.
         attempts: Every request.
         message: The error, when it failed.
+        hint: What can be done about it.
+        note: What a person should know about the reply.
+        notices: What was adapted on the way: a mode stepped down, parameters left out.
     """
 
     version: Literal[1] = 1
@@ -63,6 +66,9 @@ class CallRecord(Frozen):
     usage: Usage
     attempts: tuple[Attempt, ...] = ()
     message: str = ""
+    hint: str = ""
+    note: str = ""
+    notices: tuple[str, ...] = ()
 
     @property
     def question(self) -> str:
@@ -72,9 +78,9 @@ class CallRecord(Frozen):
     def outcome(self) -> Reply | CallFailed:
         """Returns what the call brought: its reply, or its failure."""
         if self.status != "ok" or self.text is None:
-            return CallFailed(self.message, status=self.status, attempts=self.attempts, usage=self.usage)
+            return CallFailed(self.message, self.hint, status=self.status, attempts=self.attempts, usage=self.usage)
         return Reply(text=self.text, usage=self.usage, finish=self.finish, mode=self.mode, model=self.answered_by,
-                     attempts=self.attempts)
+                     attempts=self.attempts, note=self.note)
 
     def write(self, path: Path) -> None:
         """Writes the record; it is either whole on disk or not there."""
@@ -101,17 +107,17 @@ class CallRecord(Frozen):
 
 def record(call: str, messages: Sequence[Message], schema: JsonSchema | None, seed: int, outcome: Reply | CallFailed,
            *, model: str, role: str = "", step: int = 0, prompt: str = "",
-           sampling: Mapping[str, Any] | None = None) -> CallRecord:
+           sampling: Mapping[str, Any] | None = None, notices: Sequence[str] = ()) -> CallRecord:
     """Returns the record of a call that ended with `outcome`, a reply or a failure."""
     sampling = dict(sampling or {})
     common = {"call": call, "key": call_key(model, messages, schema, sampling, seed), "role": role, "step": step,
               "prompt": prompt, "model": model, "messages": tuple(messages), "seed": seed, "sampling": sampling,
               "answer_schema": None if schema is None else dict(schema), "usage": outcome.usage,
-              "attempts": outcome.attempts}
+              "attempts": outcome.attempts, "notices": tuple(notices)}
     if isinstance(outcome, Reply):
         return CallRecord(**common, status="ok", text=outcome.text, finish=outcome.finish, mode=outcome.mode,
-                          answered_by=outcome.model)
-    return CallRecord(**common, status=outcome.status, message=str(outcome))
+                          answered_by=outcome.model, note=outcome.note)
+    return CallRecord(**common, status=outcome.status, message=outcome.message, hint=outcome.hint)
 
 
 def call_key(model: str, messages: Sequence[Message], schema: JsonSchema | None, sampling: Mapping[str, Any],

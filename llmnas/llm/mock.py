@@ -10,66 +10,45 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Annotated, Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
-from pydantic import Field
-
-from llmnas.graph import ATTRIBUTES, Frozen
-from llmnas.llm.base import Attempt, ChatModel, JsonSchema, Message, OutOfTime, Reply
+from llmnas.graph import ATTRIBUTES
+from llmnas.llm.base import Attempt, CallFailed, ChatModel, JsonSchema, Message, OutOfTime, Reply
 from llmnas.llm.block import hides_ops, read_block
-from llmnas.llm.mock_blind import random_design, random_graph, randomly_edited
+from llmnas.llm.dials import Dials
 from llmnas.llm.mock_dag import DagSpace
 from llmnas.llm.mock_rules import rules_from
 from llmnas.llm.mock_slots import JsonNode, SlotSpace, spread
 from llmnas.llm.retry import Clock, Sleep
 from llmnas.records import Usage
 
-LATE_S: Final = 5.0
+_KNOWN, _DRAWN = "Known-good design of this size.", "Random legal design."
 _REFUSAL: Final = "I am sorry, but I cannot help with that."
-Share = Annotated[float, Field(ge=0, le=1)]
-_FRESH: Final = {False: "Known-good design of this size.", True: "A random design: names say nothing here."}
 Made = tuple[str, list[JsonNode], str]  # rationale, nodes, output
-
-
-class Dials(Frozen):
-    """How unreliable the mock is, each a probability.
-
-    Attributes:
-        invalid: A proposal breaks a rule of the space.
-        duplicate: A proposal repeats an exemplar or an earlier one.
-        truncated: A reply loses its end.
-        refused: A reply is a polite refusal.
-        late: A reply comes after the deadline.
-    """
-
-    invalid: Share = 0.0
-    duplicate: Share = 0.0
-    truncated: Share = 0.0
-    refused: Share = 0.0
-    late: Share = 0.0
 
 
 class MockModel(ChatModel):
     """Answers propose, repair and reflect prompts; the same prompt and seeds give the same answer.
 
+    Its known-good designs come from the names of ops: where a prompt hides them it has none, whatever its dial says.
+
     Args:
         seed: Seed of the mock itself.
-        dials: How unreliable it is.
+        dials: How unreliable, slow, dear and knowing it is.
         clock: Monotonic seconds.
-        sleep: Waits, for late replies only.
+        sleep: Waits, for slow and late replies only.
     """
 
     offline = True
-    priced = True  # it costs nothing, which is known
+    priced = True  # what it costs is its own to say
 
     def __init__(self, seed: int = 0, dials: Dials | None = None, *, clock: Clock = time.monotonic,
                  sleep: Sleep = time.sleep) -> None:
-        self.name = f"mock:{seed}"
-        self.reason = ""
         self.dials = dials or Dials()
-        self.instant = self.dials.late == 0
+        self.name = f"mock:{seed}{self.dials.says}"
+        self.reason = ""
+        self.instant = not self.dials.waits
         self._seed = seed
         self._clock, self._sleep = clock, sleep
 
@@ -79,28 +58,47 @@ class MockModel(ChatModel):
         rng = random.Random(f"{self._seed}:{seed}")
         if deadline is not None and self._clock() >= deadline:
             raise OutOfTime("no time left to ask the mock")
-        waited = self._be_late(rng, deadline)
-        block = read_block(messages)
-        text, finish = json.dumps(_answer(block, schema, rng, self.dials)), "stop"
+        if rng.random() < self.dials.late:
+            raise self._given_up(deadline)
+        waited = self._wait(self.dials.delay, deadline)
+        text, finish = json.dumps(_answer(read_block(messages), schema, rng, self.dials)), "stop"
         if rng.random() < self.dials.refused:
             text, finish = _REFUSAL, "refusal"
         elif rng.random() < self.dials.truncated:
             text, finish = text[:int(len(text) * rng.uniform(0.3, 0.95))], "length"
-        usage = Usage(attempts=1, input_tokens=sum(len(message.content) for message in messages) // 4,
-                      cached_tokens=0, output_tokens=len(text) // 4, reasoning_tokens=0, usd=0.0, seconds=waited)
+        given, made = sum(len(message.content) for message in messages) // 4, len(text) // 4
+        usage = Usage(attempts=1, input_tokens=given, cached_tokens=0, output_tokens=made, reasoning_tokens=0,
+                      usd=self.dials.cost * (given + made) / 1000, seconds=waited)
         return Reply(text=text, usage=usage, finish=finish, mode="mock", model=self.name,
                      attempts=(Attempt(status="ok", mode="mock", usage=usage),))
 
-    def _be_late(self, rng: random.Random, deadline: float | None) -> float:
-        """Waits when this reply is a late one; returns the seconds."""
-        if rng.random() >= self.dials.late:
-            return 0.0
-        if deadline is None:
-            self._sleep(LATE_S)
-            return LATE_S
-        left = max(deadline - self._clock(), 0.0)
-        self._sleep(left)
-        raise OutOfTime("no reply before the deadline", usage=Usage(attempts=1, seconds=left))
+    def punctual(self) -> MockModel:
+        """Returns the same model without late replies."""
+        return MockModel(self._seed, self.dials.model_copy(update={"late": 0.0}), clock=self._clock, sleep=self._sleep)
+
+    def is_late(self, seed: int) -> bool:
+        """Returns whether the answer to a question with this seed is a late one."""
+        return random.Random(f"{self._seed}:{seed}").random() < self.dials.late
+
+    def _given_up(self, deadline: float | None) -> CallFailed:
+        """Returns the failure of a call whose reply is late, when its time is over; what it costs is not known."""
+        waited = self._wait(self.dials.timeout, deadline)
+        error = f"no reply within {self.dials.timeout:g} s"
+        return CallFailed(error, status="timeout", attempts=[Attempt(
+            status="timeout", mode="mock", usage=Usage(attempts=1, seconds=waited), error=error)])
+
+    def _wait(self, seconds: float, deadline: float | None) -> float:
+        """Waits and returns the seconds.
+
+        Raises:
+            OutOfTime: The deadline comes first.
+        """
+        left = seconds if deadline is None else max(deadline - self._clock(), 0.0)
+        if seconds > 0:
+            self._sleep(min(seconds, left))
+        if left < seconds:
+            raise OutOfTime("no reply before the deadline", usage=Usage(attempts=1, seconds=left))
+        return seconds
 
 
 def _answer(block: Mapping[str, Any] | None, schema: JsonSchema | None, rng: random.Random,
@@ -110,23 +108,29 @@ def _answer(block: Mapping[str, Any] | None, schema: JsonSchema | None, rng: ran
     if block.get("role") == "reflect":
         return {"rules": rules_from(block.get("trials") or [])}
     count = len(block.get("invalid") or ()) if block.get("role") == "repair" else int(block.get("count") or 1)
-    made = _from_dag(block, count, rng) if block.get("topology") == "dag" else _from_slots(block, count, rng)
+    make = _from_dag if block.get("topology") == "dag" else _from_slots
+    made = make(block, count, 0.0 if hides_ops(block) else dials.prior, rng)
     names = _attribute_names(block, schema)
     wire = [{"rationale": why, "nodes": [_wire_node(node, names) for node in nodes], "output": output}
             for why, nodes, output in made]
     return {"proposals": _turned(wire, block, names, rng, dials)}
 
 
-def _from_slots(block: Mapping[str, Any], count: int, rng: random.Random) -> list[Made]:
-    space, blind = SlotSpace(block), hides_ops(block)
+def _fresh(space: SlotSpace | DagSpace, sizes: Sequence[Any], count: int, prior: float,
+           rng: random.Random) -> Iterator[tuple[Any, str]]:
+    """Yields designs and what they are: of `prior` of them known-good ones of growing size, else random ones."""
+    for design in spread(sizes, count, rng):
+        yield (design, _KNOWN) if prior == 1 or rng.random() < prior else (space.drawn(rng), _DRAWN)
+
+
+def _from_slots(block: Mapping[str, Any], count: int, prior: float, rng: random.Random) -> list[Made]:
+    space = SlotSpace(block)
     parents = [(found, item) for item in _exemplars(block) if (found := space.read(item["nodes"])) is not None]
-    fresh = [random_design(space, rng) for _ in range(count)] if blind else spread(
-        space.affordable([design for design, _ in parents]), count, rng)
     broken = [space.read(_nodes(item)) for item in block.get("invalid") or ()]
     seen = [design for design, _ in parents]
     made: list[Made] = []
-    for index in range(count):
-        design, why = fresh[index], _FRESH[blind]
+    for index, fresh in enumerate(_fresh(space, space.affordable(seen), count, prior, rng)):
+        design, why = fresh
         if index < len(broken) and (mended := broken[index]) is not None:
             # Legal values already: then the fault lies in how they go together, and one step away may not have it.
             same = space.nodes(mended) == _bare(_nodes(block["invalid"][index]))
@@ -147,24 +151,24 @@ def _from_slots(block: Mapping[str, Any], count: int, rng: random.Random) -> lis
     return made
 
 
-def _from_dag(block: Mapping[str, Any], count: int, rng: random.Random) -> list[Made]:
-    space, blind = DagSpace(block), hides_ops(block)
-    edited = partial(randomly_edited, space) if blind else space.edited
+def _from_dag(block: Mapping[str, Any], count: int, prior: float, rng: random.Random) -> list[Made]:
+    space = DagSpace(block)
     parents = [((_bare(item["nodes"]), item["output"]), item) for item in _exemplars(block)
                if space.fits(item["nodes"])]
     seen = [graph[0] for graph, _ in parents]
     made: list[Made] = []
-    for fresh in [random_graph(space, rng) for _ in range(count)] if blind else spread(space.sizes, count, rng):
+    for fresh in _fresh(space, space.sizes, count, prior, rng):
         # A broken graph is replaced: mending one takes more understanding than a mock has.
-        nodes, output, why = fresh, fresh[-1]["id"], _FRESH[blind]
+        nodes, why = fresh
+        output = nodes[-1]["id"]
         if parents and rng.random() < 0.7:
             (nodes, output), item = _parent(parents, rng)
-            nodes, output = edited(nodes, output, rng)
+            nodes, output = space.edited(nodes, output, rng)
             why = f"Edit of trial {item['trial']}."
         for _ in range(20):
             if nodes not in seen:
                 break
-            nodes, output = edited(nodes, output, rng)
+            nodes, output = space.edited(nodes, output, rng)
         seen.append(nodes)
         made.append((why, list(nodes), output))
     return made

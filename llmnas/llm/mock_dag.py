@@ -6,10 +6,14 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from llmnas.llm.block import hides_ops
 from llmnas.llm.mock_slots import JsonNode, nearest
 
 _NORMS: Final = ("norm", "bn")
 _ACTIVATIONS: Final = ("relu", "silu", "gelu", "act")
+HALVINGS: Final = 2
+MORE_NODES: Final = 8
+"""Nodes that a random graph may have beyond the least."""
 
 
 class DagSpace:
@@ -19,6 +23,7 @@ class DagSpace:
         self.ops: dict[str, dict[str, Any]] = dict(block["ops"])
         self.max_nodes = int(block.get("max_nodes") or 24)
         self.min_nodes = int(block.get("min_nodes") or 1)
+        self.hidden = hides_ops(block)
         self.main = self._main()
         self.whole = "block" in self.main  # has norm and activation inside
         self.depthwise = self._one(("dwconv", "depthwise"), 1)
@@ -41,7 +46,7 @@ class DagSpace:
 
     def legal(self, op: str, name: str) -> list[Any]:
         """Returns the legal values of an attribute, none when the op has no such attribute."""
-        return list((self.ops[op].get("attributes") or {}).get(name, ()))
+        return list(self._attributes(op).get(name, ()))
 
     def fits(self, nodes: Any) -> bool:
         """Returns whether every node has a known op, legal attributes and a legal number of inputs."""
@@ -50,9 +55,27 @@ class DagSpace:
         ids = {node.get("id") for node in nodes if isinstance(node, dict)} | {"input"}
         return all(isinstance(node, dict) and self._node_fits(node, ids) for node in nodes)
 
+    def drawn(self, rng: random.Random) -> list[JsonNode]:
+        """Returns random ops in a row with random legal values; the map is halved at most `HALVINGS` times."""
+        nodes: list[JsonNode] = []
+        last, halvings = "input", 0
+        ops = sorted(op for op in self.ops if self.takes(op, 1))
+        for _ in range(rng.randint(self.min_nodes, min(self.max_nodes, self.min_nodes + MORE_NODES))):
+            op = rng.choice(ops)
+            values = self._values(op, rng)
+            halvings += (values.get("stride") or 1) > 1
+            # Even kernels change the size of the map, and groups and heads must divide a width that is not known here.
+            values |= {"groups": 1, "heads": 1, "kernel": values.get("kernel", 3) | 1,
+                       **({"stride": 1} if halvings > HALVINGS else {})}
+            last = self._node(nodes, op, [last], **values)
+        return nodes
+
     def edited(self, nodes: Sequence[JsonNode], output: str, rng: random.Random) -> tuple[list[JsonNode], str]:
-        """Returns the graph with one change that keeps its shapes: a kernel, a width, or a residual unit more."""
-        edits = [self._other_attribute, self._other_width, self._longer]
+        """Returns the graph with one change that keeps its shapes: a kernel, a width, or a residual unit more.
+
+        Where names are hidden nobody can tell what keeps shapes: then one value of one node, or its op, changes.
+        """
+        edits = [self._any_other] if self.hidden else [self._other_attribute, self._other_width, self._longer]
         rng.shuffle(edits)
         for edit in edits:
             changed = edit(nodes, output, rng)
@@ -82,14 +105,13 @@ class DagSpace:
         op, inputs = node.get("op"), node.get("inputs")
         if op not in self.ops or not isinstance(inputs, list) or not set(inputs) <= ids:
             return False
-        attributes = self.ops[op].get("attributes") or {}
-        return self.takes(op, len(inputs)) and all(node.get(name) in legal for name, legal in attributes.items())
+        return self.takes(op, len(inputs)) and all(
+            node.get(name) in legal for name, legal in self._attributes(op).items())
 
     def _node(self, nodes: list[JsonNode], op: str, inputs: Sequence[str], **wanted: Any) -> str:
         """Appends a node and returns its id."""
         usual = {"kernel": 3, "stride": 1, "groups": 1, "se": False, **wanted}
-        attributes = {name: nearest(usual.get(name), legal)
-                      for name, legal in (self.ops[op].get("attributes") or {}).items()}
+        attributes = {name: nearest(usual.get(name), legal) for name, legal in self._attributes(op).items()}
         taken = {node["id"] for node in nodes}
         name = next(f"n{i}" for i in range(1, len(nodes) + 2) if f"n{i}" not in taken)
         nodes.append({"id": name, "op": op, "inputs": list(inputs), **attributes})
@@ -135,6 +157,28 @@ class DagSpace:
         for _ in range(max(self.min_nodes, 1)):
             last = self._node(nodes, self.main, [last])
         return nodes
+
+    def _attributes(self, op: str) -> dict[str, list[Any]]:
+        """Returns the legal values of the attributes of an op."""
+        return self.ops[op].get("attributes") or {}
+
+    def _values(self, op: str, rng: random.Random) -> JsonNode:
+        """Returns random legal values for the attributes of an op."""
+        return {name: rng.choice(legal) for name, legal in self._attributes(op).items()}
+
+    def _any_other(self, nodes: Sequence[JsonNode], output: str,
+                   rng: random.Random) -> tuple[list[JsonNode], str] | None:
+        """Changes one attribute of one node, or its op, to any other legal one."""
+        edits: list[tuple[int, JsonNode]] = []
+        for place, node in enumerate(nodes):
+            edits += [(place, {**node, name: value}) for name, legal in self._attributes(node["op"]).items()
+                      for value in legal if value != node.get(name)]
+            edits += [(place, {"id": node["id"], "op": op, "inputs": node["inputs"], **self._values(op, rng)})
+                      for op in sorted(self.ops) if op != node["op"] and self.takes(op, len(node["inputs"]))]
+        if not edits:
+            return None
+        place, changed = rng.choice(edits)
+        return [*nodes[:place], changed, *nodes[place + 1:]], output
 
     def _other_attribute(self, nodes: Sequence[JsonNode], output: str,
                          rng: random.Random) -> tuple[list[JsonNode], str] | None:

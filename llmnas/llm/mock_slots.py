@@ -91,6 +91,15 @@ class SlotSpace:
             op = sorted(choices, key=kind_rank)[0]
         return {"op": op, **{name: nearest(wanted.get(name), legal) for name, legal in choices[op].items()}}
 
+    def drawn(self, rng: random.Random) -> Design:
+        """Returns a random design: an op for every slot, and legal values for its attributes."""
+        design: Design = {}
+        for slot_id, choices in self.choices.items():
+            op = rng.choice(sorted(choices))
+            design[slot_id] = {"op": op, **_divisible({name: rng.choice(legal) for name, legal in choices[op].items()},
+                                                      choices[op])}
+        return design
+
     def edited(self, design: Design, rng: random.Random, edits: int = 1) -> Design:
         """Returns the design with `edits` slots changed in one respect."""
         changed = dict(design)

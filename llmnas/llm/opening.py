@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, cast
 
-from pydantic import ValidationError
-
 from llmnas.errors import InputError, LlmnasError, ModelError, nearest
 from llmnas.llm.base import ChatModel
+from llmnas.llm.dials import read_mock
 from llmnas.llm.local import LocalModel
 from llmnas.llm.manual import ManualModel
-from llmnas.llm.mock import Dials, MockModel
+from llmnas.llm.mock import MockModel
 from llmnas.llm.modes import ModeMemory
 from llmnas.llm.openai_chat import DEFAULT_URL, OpenAIChat
+from llmnas.llm.panel import Panel
 from llmnas.llm.prices import user_prices
 from llmnas.llm.replay import ReplayModel
 from llmnas.llm.retry import Clock, Sleep
+from llmnas.llm.terminal import terminal_here
 from llmnas.plugins import is_path, load_path, plugins
+from llmnas.store import find_run
 
 SPECS: Final = {
     "auto": "the endpoint that is configured, else the mock",
@@ -29,32 +31,56 @@ SPECS: Final = {
     "local:FILE.gguf": "a model file, served inside this process (llmnas[local])",
     "replay:RUN": "the logged replies of an earlier run",
     "manual[:DIR]": "prompts and replies as files; a person or another program answers",
-    "mock[:SEED][,invalid=0.2,…]": "no model: code that answers the same prompts, offline",
+    "mock[:SEED][:invalid=.2:…]": "no model: code that answers the same prompts, offline; docs/llm.md has its dials",
 }
 _KINDS: Final = [spec.partition(":")[0].partition("[")[0] for spec in SPECS]
 LIST_S: Final = 15.0  # patience for the list of models
 
 
-def open_model(spec: str, *, base_url: str | None = None, structured: str = "auto", temperature: float | None = None,
+Specs = str | Sequence[str]
+"""The model of a run, or several."""
+
+
+def open_model(spec: Specs, *, base_url: str | None = None, structured: str = "auto", temperature: float | None = None,
                run_dir: Path | None = None, memory: Path | None = None, prices: str | None = None,
-               clock: Clock = time.monotonic, sleep: Sleep = time.sleep) -> ChatModel:
-    """Returns the model that `spec` names.
+               prior: bool = True, clock: Clock = time.monotonic, sleep: Sleep = time.sleep) -> ChatModel:
+    """Returns the model that `spec` names; of several, a `Panel`.
 
     Args:
-        spec: One of `SPECS`, or a model of another package (docs/plugins.md).
+        spec: One of `SPECS`, or a model of another package (docs/plugins.md); or several of them.
         base_url: Endpoint; else ``$OPENAI_BASE_URL``, else OpenAI.
         structured: ``auto`` or a structured-output mode to keep to.
         temperature: None leaves it to the server.
         run_dir: Where ``manual`` without a folder puts its files.
         memory: JSON file of what is known of endpoints.
         prices: Price table, JSON or its file; else ``$LLMNAS_PRICES``.
+        prior: Whether known-good designs may be used: otherwise a mock has none, unless its dial says so.
         clock: Monotonic seconds.
         sleep: Waits.
 
     Raises:
-        InputError: The spec makes no sense.
+        InputError: The spec makes no sense, or one is named twice.
         ModelError: An endpoint is configured and does not answer.
     """
+    def one(name: str) -> ChatModel:
+        return _open(name, base_url, structured, temperature, run_dir, memory, prices, prior, clock, sleep)
+
+    names = [spec] if isinstance(spec, str) else list(spec)
+    if len(names) == 1:
+        return one(names[0])
+    opened: list[ChatModel] = []
+    try:
+        opened.extend(one(name) for name in names)
+        return Panel(opened)
+    except LlmnasError:
+        for model in opened:
+            model.close()
+        raise
+
+
+def _open(spec: str, base_url: str | None, structured: str, temperature: float | None, run_dir: Path | None,
+          memory: Path | None, prices: str | None, prior: bool, clock: Clock, sleep: Sleep) -> ChatModel:
+    """Returns the model that one spec names; see `open_model`."""
     if (other := _others(spec)) is not None:
         return other
     kind, rest = _split(spec)
@@ -64,17 +90,33 @@ def open_model(spec: str, *, base_url: str | None = None, structured: str = "aut
                           temperature=temperature, prices=user_prices(prices), memory=ModeMemory(memory), clock=clock,
                           sleep=sleep)
 
+    def mock() -> MockModel:
+        seed, dials = read_mock(rest, prior)
+        return MockModel(seed, dials, clock=clock, sleep=sleep)
+
     openers: dict[str, Callable[[], ChatModel]] = {
-        "auto": lambda: _auto(endpoint, base_url, clock, sleep),
+        "auto": lambda: _auto(endpoint, mock, base_url, clock),
         "openai": lambda: endpoint(_required(rest, spec, "openai:NAME")),
         "local": lambda: LocalModel(Path(_required(rest, spec, "local:FILE.gguf")).expanduser(),
                                     structured=structured, temperature=temperature, clock=clock, sleep=sleep),
-        "replay": lambda: ReplayModel(Path(_required(rest, spec, "replay:RUN")).expanduser()),
+        "replay": lambda: ReplayModel(replayed_run(spec)),
         "manual": lambda: ManualModel(Path(rest).expanduser() if rest else (run_dir or Path()) / "manual",
-                                      clock=clock, sleep=sleep),
-        "mock": lambda: _mock(spec, rest, clock, sleep),
+                                      terminal=terminal_here(), clock=clock, sleep=sleep),
+        "mock": mock,
     }
     return openers[kind]()
+
+
+def replayed_run(spec: str) -> Path:
+    """Returns the directory that ``replay:RUN`` names: a run as other commands take it, or a folder of calls.
+
+    Raises:
+        InputError: The spec names no run.
+        RunError: There is none.
+    """
+    name = _required(spec.partition(":")[2], spec, "replay:RUN")
+    folder = Path(name).expanduser()
+    return folder if folder.is_dir() and not (folder / "events.jsonl").exists() else find_run(str(folder))
 
 
 def _others(spec: str) -> ChatModel | None:
@@ -110,11 +152,12 @@ def _importable(module: str) -> bool:
         return False
 
 
-def _auto(endpoint: Callable[[str], OpenAIChat], base_url: str | None, clock: Clock, sleep: Sleep) -> ChatModel:
+def _auto(endpoint: Callable[[str], OpenAIChat], mock: Callable[[], MockModel], base_url: str | None,
+          clock: Clock) -> ChatModel:
     """Returns the endpoint that is configured, else the mock, with the reason."""
     why = _configured(base_url)
     if not why:
-        return _reasoned(_mock("mock", "", clock, sleep), "no endpoint is configured (OPENAI_API_KEY, OPENAI_BASE_URL "
+        return _reasoned(mock(), "no endpoint is configured (OPENAI_API_KEY, OPENAI_BASE_URL "
                          "or --base-url), so the proposals come from code and not from a language model")
     name = os.environ.get("LLMNAS_MODEL")
     if name:
@@ -171,18 +214,3 @@ def _configured(base_url: str | None) -> str:
     if base_url:
         return "--base-url"
     return next((name for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY") if os.environ.get(name)), "")
-
-
-def _mock(spec: str, rest: str, clock: Clock, sleep: Sleep) -> MockModel:
-    parts = [part.strip() for part in rest.split(",") if part.strip()]
-    seed = parts.pop(0) if parts and "=" not in parts[0] else "0"
-    try:
-        dials = dict(part.split("=", 1) for part in parts)
-        unknown = next((name for name in dials if name not in Dials.model_fields), None)
-        if unknown is not None:
-            raise InputError(f"{spec!r}: the mock has no dial {unknown!r}", nearest(unknown, list(Dials.model_fields)))
-        return MockModel(int(seed), Dials.model_validate(dials), clock=clock, sleep=sleep)
-    except (ValueError, ValidationError):
-        dials_known = ", ".join(Dials.model_fields)
-        raise InputError(f"expected mock:SEED,dial=PROBABILITY, got {spec!r}",
-                         f"for example mock:7,invalid=0.2; dials from 0 to 1: {dials_known}") from None

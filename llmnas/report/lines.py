@@ -20,6 +20,7 @@ from llmnas.records import (
     Stopped,
     Told,
     Warned,
+    is_mock,
 )
 from llmnas.report import facts
 from llmnas.report import format as say
@@ -72,7 +73,7 @@ def _started(body: RunStarted) -> str:
     settings, plan = body.settings, body.plan
     calls = "" if plan.calls is None else f", {say.plural(plan.calls, 'model call')}"
     model = body.model or "none"
-    mock = " (mock: no language model takes part)" if model.startswith("mock") else ""
+    mock = " (mock: no language model takes part)" if is_mock(model) else ""
     return (f"run {body.run}: {settings.data} in space {settings.space}, strategy {settings.strategy}, model "
             f"{model}{mock}, target {', '.join(settings.target)}; in {say.duration(settings.budget_s)} about "
             f"{say.plural(plan.proposals, 'proposal')}, {say.plural(plan.trainings, 'training')}{calls}, "

@@ -6,7 +6,10 @@ filters, which answer whatever they match at any time; when both are silent it a
     with LlmServer(script=[rate_limited("2"), ok({"a": 1})]) as server:
         ...  # server.url, server.requests
 
-From a shell: ``python -m llmnas.testing.llm_server --port 8000 --fault refuses_json_schema``.
+The mock's dials are the server's too: a late reply is a connection that is cut after ``timeout`` seconds, the cost is
+for the client's price table.
+
+From a shell: ``python -m llmnas.testing.llm_server --port 8000 --fault refuses_json_schema --mock 0:invalid=.3``.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from llmnas.llm.base import Message
+from llmnas.llm.dials import Dials, read_mock
 from llmnas.llm.mock import MockModel
 
 MODEL: Final = "faulty"
@@ -49,12 +53,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer as it goes out; `silent` never goes out."""
+    """One answer as it goes out. A `silent` one never does: after `hold_s` seconds the connection is cut."""
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     silent: bool = False
+    hold_s: float | None = None
 
 
 Behaviour = Callable[[Request], Answer | None]
@@ -202,6 +207,8 @@ class LlmServer:
         self._script = list(script)
         self._filters = list(filters)
         self._mock = mock or MockModel()
+        self._punctual = self._mock.punctual()
+        self._late: set[str] = set()
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
@@ -240,13 +247,21 @@ class LlmServer:
             behaviour = self._script.pop(0) if self._script else self._by_mock
         return behaviour(request) or self._by_mock(request)
 
-    def wait_for_close(self) -> None:
-        """Waits until the server is closed."""
-        self._closing.wait()
+    def wait_for_close(self, seconds: float | None = None) -> None:
+        """Waits until the server is closed, or for so long."""
+        self._closing.wait(seconds)
 
     def _by_mock(self, request: Request) -> Answer:
         messages = [Message(role=m["role"], content=m["content"]) for m in request.body["messages"]]
-        reply = self._mock.chat(messages, None, request.body.get("seed", 0))
+        seed = request.body.get("seed", 0)
+        question = json.dumps([request.body["messages"], seed])
+        if self._mock.is_late(seed):  # once: whoever asks again is answered, or nobody could tell late from dead
+            if question not in self._late:
+                self._late.add(question)
+                return Answer(silent=True, hold_s=self._mock.dials.timeout)
+            reply = self._punctual.chat(messages, None, seed)
+        else:
+            reply = self._mock.chat(messages, None, seed)
         message = _tool_message(reply.text) if request.mode == "tool" else {"content": reply.text}
         cost = tokens(reply.usage.input_tokens or 0, reply.usage.output_tokens or 0)
         return completion(message, reply.finish or "stop", cost)
@@ -269,7 +284,7 @@ def _handler(server: LlmServer) -> type[BaseHTTPRequestHandler]:
 
         def _send(self, answer: Answer) -> None:
             if answer.silent:
-                server.wait_for_close()
+                server.wait_for_close(answer.hold_s)
                 return
             with contextlib.suppress(ConnectionError):  # the client may have had enough
                 self.send_response(answer.status)
@@ -289,8 +304,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m llmnas.testing.llm_server", description=main.__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--fault", action="append", default=[], choices=sorted(FAULTS))
+    parser.add_argument("--mock", type=read_mock, default=(0, Dials()), metavar="SEED:DIAL=VALUE")
     chosen = parser.parse_args(argv)
-    with LlmServer(filters=[FAULTS[name]() for name in chosen.fault], port=chosen.port) as server:
+    with LlmServer(filters=[FAULTS[name]() for name in chosen.fault], port=chosen.port,
+                   mock=MockModel(*chosen.mock)) as server:
         sys.stdout.write(server.url + "\n")
         sys.stdout.flush()
         with contextlib.suppress(KeyboardInterrupt):

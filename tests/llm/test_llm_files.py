@@ -131,7 +131,7 @@ def test_manual_ends_at_the_deadline_and_counts_on(tmp_path, fake_time):
         model = ManualModel(tmp_path, clock=fake_time.clock, sleep=fake_time.sleep)
         deadline = fake_time.now + 3.2
         with pytest.raises(OutOfTime, match=f"reply-000{number}"):
-            model.chat(ASK, None, 0, deadline=deadline)
+            model.chat(ASK, None, number, deadline=deadline)
         assert fake_time.now == pytest.approx(deadline)
 
 
@@ -162,7 +162,10 @@ def test_auto_does_not_hide_a_dead_endpoint(monkeypatch, fake_time):
 
 @pytest.mark.parametrize(("spec", "says"), [
     ("openal:x", "did you mean 'openai'"), ("", "known"), ("openai:", "expected openai:NAME"), ("mock:x", "mock:SEED"),
-    ("mock:1,invald=1", "did you mean 'invalid'"), ("mock:1,late=2", "from 0 to 1"), ("local:none.gguf", "none.gguf"),
+    ("mock:1,invald=1", "did you mean 'invalid'"), ("mock:1,late=2", "from 0 to 1"),
+    ("mock:1:delay=-1", "delay: expected a number of at least 0, got '-1'"), ("mock:1:late", "expected late=VALUE"),
+    ("mock:1:late=1:late=0", "once"), ("mock:1:late=x", "late: expected a number from 0 to 1, got 'x'"),
+    (("mock:1", "mock:1"), "named twice"), ("local:none.gguf", "none.gguf"),
     ("auto:x", "unknown language model")])
 def test_wrong_specs(spec, says):
     """A spec that makes no sense says what was expected."""

@@ -6,7 +6,7 @@ import pytest
 from llm_blocks import cell_block, chain_block, dag_block, prompt
 
 from llmnas.graph import ArchGraph, structural_issues
-from llmnas.llm import OutOfTime, cut_off, open_model, read_object
+from llmnas.llm import CallFailed, OutOfTime, cut_off, open_model, read_object
 from llmnas.llm.mock import Dials, MockModel, _exemplars
 from llmnas.llm.mock_slots import SlotSpace
 
@@ -191,13 +191,53 @@ def test_truncated_and_refused_dials():
     assert (reply.finish, value) == ("refusal", None)
 
 
-def test_late_dial_waits_until_the_deadline(fake_time):
-    """A late reply uses the time up and is OutOfTime; the mock is then not instant."""
-    model = MockModel(dials=Dials(late=1), clock=fake_time.clock, sleep=fake_time.sleep)
-    assert not model.instant
+def test_a_late_reply_costs_its_timeout_and_no_more(fake_time):
+    """A late reply is a failed call after the time-out, whatever the deadline, and OutOfTime when that comes first."""
+    free = MockModel(dials=Dials(late=1), clock=fake_time.clock, sleep=fake_time.sleep)
+    with pytest.raises(CallFailed) as caught:
+        free.chat(prompt(cell_block()), None, 0, deadline=1e9)
+    assert (free.instant, fake_time.slept, caught.value.status, caught.value.permanent) == (True, [], "timeout", False)
+    slow = MockModel(dials=Dials(late=1, timeout=4), clock=fake_time.clock, sleep=fake_time.sleep)
+    with pytest.raises(CallFailed) as caught:
+        slow.chat(prompt(cell_block()), None, 0, deadline=1e9)
+    assert (slow.instant, fake_time.slept, caught.value.usage.seconds) == (False, [4.0], 4.0)
+    assert (caught.value.usage.input_tokens, caught.value.usage.usd) == (None, None)
     with pytest.raises(OutOfTime):
-        model.chat(prompt(cell_block()), None, 0, deadline=1009.0)
-    assert fake_time.slept == [9.0]
+        slow.chat(prompt(cell_block()), None, 0, deadline=fake_time.now + 3)
+    assert fake_time.slept == [4.0, 3.0]
+
+
+def test_delay_and_cost_dials(fake_time):
+    """Every reply takes its seconds and has its price; the deadline cuts the wait."""
+    model = MockModel(dials=Dials(delay=2.5, cost=0.4), clock=fake_time.clock, sleep=fake_time.sleep)
+    usage = model.chat(prompt(cell_block()), None, 0, deadline=2000).usage
+    assert (model.instant, fake_time.slept, usage.seconds) == (False, [2.5], 2.5)
+    assert usage.usd == pytest.approx(0.4 * (usage.input_tokens + usage.output_tokens) / 1000)
+    with pytest.raises(OutOfTime):
+        model.chat(prompt(cell_block()), None, 0, deadline=fake_time.now + 1)
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_prior_dial(kind):
+    """At 0 nothing is known-good, at 1 all of it, between a share; what is drawn instead is legal, but for open graphs.
+
+    A random row of ops may break rules of shapes, which the block does not tell.
+    """
+    shares = {}
+    for prior in (0, .5, 1):
+        made = [one for seed in range(20) for one in ask(BLOCKS[kind](), seed, prior=prior)[1]["proposals"]]
+        assert not [fault for one in made for fault in faults(BLOCKS[kind](), one)]
+        shares[prior] = sum(one["rationale"].startswith("Known-good") for one in made) / len(made)
+    assert (shares[0], shares[1]) == (0, 1)
+    assert .3 < shares[.5] < .7
+
+
+def test_hidden_names_leave_no_prior():
+    """A prompt that hides what the ops are gets random designs, though the dial says otherwise; the names decide."""
+    block = cell_block()
+    for slot in block["slots"]:
+        slot["choices"] = {f"op_{code}": {} for code in "abcde"}
+    assert all(one["rationale"].startswith("Random") for one in ask(block, 1, prior=1)[1]["proposals"])
 
 
 def test_reflection_is_true():
@@ -227,9 +267,24 @@ def test_cost_is_known():
 
 
 def test_spec_with_dials():
-    """The dials are part of the spec."""
+    """The dials are part of the spec, and the name, which opens the same model again."""
     assert open_model("mock:3,invalid=0.2,late=1").dials == Dials(invalid=0.2, late=1)
-    assert open_model("mock,refused=1").name == "mock:0"
+    model = open_model("mock:3:prior=.5:late=.05:cost=2:delay=0")
+    assert (model.name, model.dials) == ("mock:3:prior=0.5:late=0.05:cost=2", Dials(prior=.5, late=.05, cost=2))
+    assert open_model(model.name).name == model.name
+    assert open_model("mock:prior=0").name == "mock:0:prior=0"
+    assert open_model("mock,refused=1").name == "mock:0:refused=1"
+
+
+def test_without_prior_the_mock_has_none(monkeypatch):
+    """Where known-good designs may not be used the mock has none and is named so, unless its own dial was turned."""
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    named = {spec: open_model(spec, prior=False).name for spec in ("auto", "mock", "mock:3:late=.5", "mock:3:prior=.5")}
+    assert named == {"auto": "mock:0:prior=0", "mock": "mock:0:prior=0", "mock:3:late=.5": "mock:3:prior=0:late=0.5",
+                     "mock:3:prior=.5": "mock:3:prior=0.5"}
+    assert open_model("mock:3:prior=1", prior=False).dials.prior == 1
+    assert open_model(("mock:1", "mock:2:prior=.5"), prior=False).name == "mock:1:prior=0 + mock:2:prior=0.5"
 
 
 def test_no_design_is_dearer_than_what_was_shown_allows():

@@ -106,6 +106,27 @@ def test_constraints_keep_proposals_from_training(tmp_path):
     assert all(trial.counts.params <= 400_000 for trial in trained)
 
 
+def test_a_free_worker_goes_on_before_another_end_is_taken_in(tmp_path):
+    """Trainings that end together are taken in one by one, so that a run and its replay have the same under way."""
+    space, seen = load_space("nb201"), []
+
+    class Noted(InstantEvaluator):
+        def start(self, trial, rung, limit_s, share=1.0):
+            seen.append(("start", trial.n))
+            training = super().start(trial, rung, limit_s, share)
+            result = training.result
+            training.result = lambda: seen.append(("end", trial.n)) or result()
+            return training
+
+    mine = [Proposal(graph=graph, raw=None, origin=Origin(strategy="person", operator="start", step=0))
+            for graph in space.prior()[:4]]
+    store, search = open_search(tmp_path, toy_settings(workers=2, max_evals=4), evaluator=Noted(space), start=mine)
+    with store:
+        search.run()
+    one, two, three, four = search.evaluator.started
+    assert seen[:6] == [("start", one), ("start", two), ("end", one), ("start", three), ("end", two), ("start", four)]
+
+
 def test_failed_trainings_are_data(tmp_path):
     """A training that fails is a trial with a note; the search goes on."""
     store, _, _ = play(tmp_path, max_evals=30, budget_s=1000)
