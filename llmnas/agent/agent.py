@@ -226,13 +226,13 @@ class Agent:
             return []
         caller, shown = self.dialogue.opened(ctx), replace(ctx, trials=seen_as(ctx.trials, self.options.history, rng))
         rules = self._rules(caller, rng, shown)
-        request = Request(count, operator, self._exemplars(shown.trials, operator, niche, rng),
+        request = Request(count, operator, self._exemplars(shown.trials, niche, rng),
                           None if niche is None else niche.text, DIMINISHING if wide else None)
         return self.dialogue.propose(caller, request, rules, rng, shown)
 
-    def _exemplars(self, trials: Sequence[Trial], operator: str, niche: Niche | None, rng: Rng) -> list[Trial]:
-        """Returns what the model is shown: nothing for fresh designs, else of the niche where it has any."""
-        if operator == "llm_fresh" or self.dialogue is None:
+    def _exemplars(self, trials: Sequence[Trial], niche: Niche | None, rng: Rng) -> list[Trial]:
+        """Returns the trials that the model is shown, of the niche where it has any."""
+        if self.dialogue is None:
             return []
         near = [trial for trial in trials if niche is not None and trial.score is not None
                 and niche.holds(self._point(trial))]

@@ -27,7 +27,7 @@ Strategy = Annotated[str, typer.Option(help="Strategies by comma.")]
 Evals = Annotated[int, typer.Option(help="Trainings a search may pay for; a part of one counts as that.", min=1)]
 Seeds = Annotated[int, typer.Option(help="How many seeds, from 0.", min=1)]
 Screen = Annotated[int, typer.Option(help="Architectures whose published proxies a search may look at.", min=0)]
-Batch = Annotated[int | None, typer.Option(help="Proposals at once, of which one is evaluated. [default: as many as the "
+Batch = Annotated[int | None, typer.Option(help="Proposals at once, of which one is evaluated. [default: what the "
                                                 "strategy wants: 8 for the agent, 1 for most]", min=1,
                                            show_default=False)]
 NoPrior = Annotated[bool, typer.Option("--no-prior", help="Without the space's known-good designs.")]

@@ -50,9 +50,10 @@ class Scripted:
 ALONE = AgentOptions(surrogate=False, operators=False)  # the model's proposals as they come, and nothing else
 
 
-def agent(model, options=ALONE, **settings):
+def agent(model, options=ALONE, prior=False, **settings):
     space = load_space("nb201")
-    return Agent(Setup(space=space, settings=Settings(space="nb201", **settings), shape=(1, 8, 8), classes=10,
+    own = Settings(space="nb201", prior=prior, **settings)
+    return Agent(Setup(space=space, settings=own, shape=(1, 8, 8), classes=10,
                        targets=("cpu",), model=model, prompts=load_prompt("base"),
                        task={"name": "toy", "shape": [1, 8, 8], "classes": 10, "metric": "accuracy",
                              "sizes": {"train": 100}}), options)
@@ -69,7 +70,7 @@ GRAPHS = load_space("nb201").prior()
 
 def ask(model, n=2, step=1, ctx=None, options=ALONE, prior=False, **settings):
     ctx = replace(ctx or context(step), trains=n)
-    return agent(model, options, prior=prior, **settings).ask(n, np.random.default_rng(0), ctx)
+    return agent(model, options, prior, **settings).ask(n, np.random.default_rng(0), ctx)
 
 
 def test_invalid_proposals_are_sent_back_with_their_fix():

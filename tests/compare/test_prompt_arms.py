@@ -64,8 +64,8 @@ def test_two_prompts_and_one_twice(place, invoke, tmp_path):
     assert pairs["agent@terse"]["ties"] >= 4  # tokens are what an operator costs, so the bandit may choose otherwise
     base, again, terse = found["arms"]
     assert base["prompt"] == again["prompt"] == load_prompt("base").id
-    assert base["answers"] == terse["answers"] != again["answers"]
-    assert base["answers"]["valid at once"]["of"] > 50
+    assert base["answers"] != again["answers"]
+    assert min(arm["answers"]["valid at once"]["of"] for arm in (base, terse)) > 50
     assert base["charges"]["input_tokens"] > 1.3 * terse["charges"]["input_tokens"]
     assert base["charges"]["usd"] == 0
     assert base["model"] == "mock:0:prior=0"  # --no-prior takes the known-good designs from the mock too

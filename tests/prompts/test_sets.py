@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from llmnas.agent import Agent, preview
+from llmnas.agent.agent import AgentOptions
 from llmnas.errors import InputError
 from llmnas.llm import read_block
 from llmnas.llm.mock import MockModel
@@ -115,7 +116,8 @@ def test_no_reflection_means_no_call(prompt):
     for name, roles in ((prompt, {"propose"}), ("base", {"propose", "reflect"})):
         emitted = []
         ctx = replace(context(4, moment.trials), rules=(RULE,), emit=emitted.append)
-        Agent(replace(moment.setup, model=MockModel(0), prompts=load_prompt(name))).ask(
+        alone = AgentOptions(probe=False, surrogate=False, operators=False)
+        Agent(replace(moment.setup, model=MockModel(0), prompts=load_prompt(name)), alone).ask(
             4, np.random.default_rng(0), ctx)
         assert {body.role for body in emitted if body.kind == "called"} - {"repair"} == roles
     assert RULE.text not in shown(prompt)[0]

@@ -43,7 +43,8 @@ def talk(directory, model, evaluations=12, **options):
         return CallRecord.read(path) if path.is_file() else None
 
     store, search = open_search(directory, settings, time=time, evaluator=InstantEvaluator(space, time.pass_),
-                                strategy=load_strategy("agent")(setup), model=Model(reply=reply, save=save))
+                                strategy=load_strategy("agent:surrogate=no:operators=no")(setup),
+                                model=Model(reply=reply, save=save))
     with store:
         search.run()
     return read_run(directory)
