@@ -159,9 +159,10 @@ chain:
 
 
 FITTED = {"darts", "one_shot"}  # tests/strategies/test_gradient.py
+LED = {"agent", "best_of_n", "shuffled"}  # by a language model: tests/agent
 
 
-@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - {"agent", "none", "prior"} - FITTED))
+@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - LED - {"none", "prior"} - FITTED))
 def test_a_space_that_is_used_up_ends_the_search(name, tmp_path):
     """Every strategy finds all eight designs, and the search ends by itself and says why."""
     file = tmp_path / "tiny.yaml"
@@ -174,7 +175,7 @@ def test_a_space_that_is_used_up_ends_the_search(name, tmp_path):
         assert len(store.state.first) == 8
 
 
-@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - {"agent", "none"} - FITTED))
+@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - LED - {"none"} - FITTED))
 def test_killed_and_resumed_is_the_same_search(name, tmp_path):
     """A run stopped after five evaluations and resumed proposes what a run left alone does; failures happen in both."""
     def keys(directory, *limits):
@@ -226,7 +227,7 @@ def test_reinforce_names_the_spaces_it_works_on():
         load_strategy("reinforce")(Setup(space=space, settings=Settings(), shape=space.spec.shape, classes=10))
 
 
-WRITTEN_ELSEWHERE = {"agent", "darts", "one_shot"}
+WRITTEN_ELSEWHERE = {"agent", "agent-nollm", "best_of_n", "shuffled", "darts", "one_shot"}
 
 
 @pytest.mark.parametrize("name", sorted(set(STRATEGIES) - WRITTEN_ELSEWHERE))
