@@ -23,7 +23,7 @@ def recorded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recorded") / "run"
     dials = Dials(invalid=.4, truncated=.2, refused=.1)
     with LlmServer(mock=MockModel(3, dials)) as server:
-        job.run(out=folder, llm="openai:faulty", base_url=server.url, budget="20s", workers=2, **TERMS)
+        job.run(out=folder, llm="openai:faulty", base_url=server.url, budget="30s", workers=2, **TERMS)
     return folder
 
 
@@ -34,7 +34,7 @@ def events(folder):
 
 def test_a_replay_is_equal_event_by_event(recorded, tmp_path):
     """Replies, screenings, trainings and timings come again in the logged order, and with them everything else."""
-    result = job.run(out=tmp_path / "again", llm=f"replay:{recorded}", budget="20s", workers=1, **TERMS)
+    result = job.run(out=tmp_path / "again", llm=f"replay:{recorded}", budget="30s", workers=1, **TERMS)
     first, again = events(recorded), events(tmp_path / "again")
     assert list(differences(first, again)) == []
     assert result.state.spent.calls > 1
@@ -46,7 +46,7 @@ def test_a_replay_is_equal_event_by_event(recorded, tmp_path):
                for path in (recorded / "calls").iterdir())
     assert (tmp_path / "again" / "report.html").is_file()
     with pytest.raises(RunError, match="not gone on with"):
-        job.resume(tmp_path / "again", budget="25s")
+        job.resume(tmp_path / "again", budget="35s")
 
 
 def test_a_replay_that_leaves_its_recording_says_where(recorded, tmp_path):
@@ -58,7 +58,7 @@ def test_a_replay_that_leaves_its_recording_says_where(recorded, tmp_path):
     told["body"]["trials"][-1]["proposal"]["rationale"] = "Somebody else's reason."
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(RunError, match=r"leaves .*changed: event \d+, told.trials\[\d+\].proposal.rationale"):
-        job.run(out=tmp_path / "again", llm=f"replay:{tmp_path / 'changed'}", budget="20s", **TERMS)
+        job.run(out=tmp_path / "again", llm=f"replay:{tmp_path / 'changed'}", budget="30s", **TERMS)
 
 
 def test_what_can_be_replayed_event_by_event(recorded):
@@ -70,4 +70,4 @@ def test_what_can_be_replayed_event_by_event(recorded):
     assert recording.unlike(Settings(**{**same, "seed": 4})) == "seed is 4 and was 3"
     assert "max_latency_ms is 5.0" in recording.unlike(Settings(**same, max_latency_ms=5))
     with pytest.raises((RunError, InputError)):
-        job.run(llm="replay:nowhere-at-all", budget="20s")
+        job.run(llm="replay:nowhere-at-all", budget="30s")
