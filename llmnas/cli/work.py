@@ -16,8 +16,8 @@ from llmnas.errors import InputError
 
 _STARTED = time.monotonic()  # as near to the start of the process as can be: the budget counts from here
 
-STRATEGY_HELP = ("agent, agent-nollm, best_of_n, shuffled, random, local_search, evolution, proxy_warm, nsga2, reinforce, "
-                 "bayesian, bayesian_front, successive_halving, darts, one_shot, prior, or module:Class.")
+STRATEGY_HELP = ("agent, agent-nollm, best_of_n, shuffled, random, local_search, evolution, proxy_warm, nsga2, "
+                 "reinforce, bayesian, bayesian_front, successive_halving, darts, one_shot, prior, or module:Class.")
 
 Llm = Annotated[list[str] | None, typer.Option(
     help="auto, openai:NAME, local:FILE.gguf, replay:RUN, manual[:DIR], mock[:SEED]; several share the calls. See "
