@@ -64,7 +64,7 @@ def test_a_replay_that_leaves_its_recording_says_where(recorded, tmp_path):
 def test_what_can_be_replayed_event_by_event(recorded):
     """Other terms, or a log of two processes, leave only the replies, and it is said why."""
     recording = Recording(recorded)
-    same = {"budget_s": 20.0, "target": ("gpu:t4",), "data": "digits", "seed": 3, "llm": f"replay:{recorded}"}
+    same = {"budget_s": 30.0, "target": ("gpu:t4",), "data": "digits", "seed": 3, "llm": f"replay:{recorded}"}
     assert (recording.problem, recording.unlike(Settings(**same))) == ("", "")
     assert recording.unlike(Settings(**same, workers=5, temperature=.3)) == ""
     assert recording.unlike(Settings(**{**same, "seed": 4})) == "seed is 4 and was 3"
