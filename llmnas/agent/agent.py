@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Final
-
-import numpy as np
 
 from llmnas.agent.briefing import Request, exemplars
 from llmnas.agent.calls import Caller
@@ -15,6 +14,7 @@ from llmnas.agent.knowledge import standing
 from llmnas.agent.niches import Niche, chosen, niches
 from llmnas.agent.operators import CODE_OPERATORS, MODEL_OPERATORS, earned, on_plateau, shares
 from llmnas.agent.placebo import History, seen_as
+from llmnas.agent.probe import PROBE, probes
 from llmnas.graph import ArchGraph, Frozen
 from llmnas.records import Proposal, Rule, Trial
 from llmnas.strategies.base import Context, Rng, Setup, promotion, proposal
@@ -23,8 +23,6 @@ from llmnas.strategies.points import Floats, Point, screened, sized
 from llmnas.strategies.prospects import Pool
 from llmnas.strategies.surrogate import SCREENED, SIZED, forecast, most
 
-PROBE: Final = 8
-"""Known-good designs that are proposed first, over the range of cost."""
 TRIES: Final = 20
 """Draws of an operator by code until something new comes."""
 DIMINISHING: Final = "diminishing returns: the last trainings brought nothing new, so propose what differs from them"
@@ -95,7 +93,7 @@ class Agent:
         if not self.options.surrogate or n <= ctx.trains:  # what is made is trained: there is nothing to choose
             return self._made(min(n, ctx.trains), None, making, ctx)
         waiting = self._waiting(ctx)
-        niche = self._niche(self._whole(self.core.prospects.gathered(ctx.pool, grows=True), waiting, ctx), making)
+        niche = self._niche(self._whole(self.core.prospects.gathered(ctx.pool), waiting, ctx), making)
         pool = self.core.pool(choosing, ctx, self.core.taken(ctx))
         trained = self._trained(self._whole(pool, waiting, ctx), waiting, choosing, ctx)
         made = [one.model_copy(update={"share": 0.0}) for one in self._made(n - ctx.trains, niche, making, ctx)]
@@ -190,35 +188,17 @@ class Agent:
         return [*known_good, *made, *(self._by_code(name, rng, ctx) for name in coded)]
 
     def _prior(self, n: int, ctx: Context) -> list[Proposal]:
-        """Returns known-good designs not proposed yet, of `PROBE` ones evenly spread over the range of cost."""
+        """Returns known-good designs of the probe that were not proposed yet."""
         if not self.options.probe or not self.setup.settings.prior or len(self.core.known) >= PROBE:
             return []
         done = {self.identity(trial.proposal.graph) for trial in ctx.trials
                 if trial.proposal.graph is not None and trial.status != "invalid"}
-        left = [graph for graph in self._probes() if self.identity(graph) not in done]
+        left = [graph for graph in self._probes if self.identity(graph) not in done]
         return [proposal(self.name, "prior", ctx.step, graph) for graph in left[:n]]
 
+    @cached_property
     def _probes(self) -> list[ArchGraph]:
-        """Returns the known-good designs of the probe, alternating between the ends of the range of cost.
-
-        Those that keep the constraints; when none does, those that can be trained in the time.
-        """
-        designs = [graph for graph in self.space.prior() if self._trainable(graph)]
-        designs = [graph for graph in designs if self.setup.keeps(graph)] or designs
-        designs.sort(key=self._cost)
-        places = sorted(set(np.linspace(0, len(designs) - 1, min(PROBE, len(designs))).round().astype(int)))
-        return [designs[place] for place in (*places[::2], *places[1::2])]
-
-    def _cost(self, graph: ArchGraph) -> float:
-        ms = self.setup.milliseconds(graph)
-        return float(self._macs(graph)) if ms is None else ms
-
-    def _trainable(self, graph: ArchGraph) -> bool:
-        return not self.space.validate(graph, self.setup.shape, self.setup.classes) and (
-            self.setup.max_macs is None or self._macs(graph) <= self.setup.max_macs)
-
-    def _macs(self, graph: ArchGraph) -> int:
-        return self.space.network(graph, self.setup.shape, self.setup.classes).counts.macs
+        return probes(self.setup)
 
     def _by_model(self, operator: str, count: int, niche: Niche | None, wide: bool, rng: Rng,
                   ctx: Context) -> list[Proposal]:

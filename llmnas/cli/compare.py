@@ -14,6 +14,11 @@ from llmnas.cli.look import AsJson, print_json
 from llmnas.cli.work import models
 from llmnas.errors import InputError
 
+TableDataset = Annotated[str | None, typer.Option(help="Data set of the table. [default: its first]",
+                                                  show_default=False)]
+TableDevice = Annotated[str | None, typer.Option(help="Column of latencies: also compares fronts.", show_default=False)]
+TableFolder = Annotated[Path | None, typer.Option(envvar="LLMNAS_DATA", help="Folder with the tables.",
+                                                  show_default=False)]
 Out = Annotated[Path | None, typer.Option(help="Folder of the comparison; one that is there is gone on with. [default: "
                                                "one below runs/, by what is compared]", show_default=False)]
 
@@ -35,12 +40,9 @@ def compare(
     seeds: Annotated[int, typer.Option(help="How many seeds, from 0; every arm runs each.", min=2)] = 20,
     evals: Annotated[int | None, typer.Option(help="Evaluations of a search. [default on a table: 60]", min=1,
                                               show_default=False)] = None,
-    dataset: Annotated[str | None, typer.Option(help="Data set of the table. [default: its first]",
-                                                show_default=False)] = None,
-    device: Annotated[str | None, typer.Option(help="Column of latencies: also compares fronts.",
-                                               show_default=False)] = None,
-    data_dir: Annotated[Path | None, typer.Option(envvar="LLMNAS_DATA", help="Folder with the tables.",
-                                                  show_default=False)] = None,
+    dataset: TableDataset = None,
+    device: TableDevice = None,
+    data_dir: TableFolder = None,
     screen: Annotated[int | None, typer.Option(help="Architectures whose proxies a search may look at.", min=0)] = None,
     batch: Batch = None,
     charge: ChargeBy = "distinct",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from llmnas.cli.bench_search import Batch, ChargeBy, NoPrior
+from llmnas.cli.compare import TableDataset, TableDevice, TableFolder
 from llmnas.cli.look import AsJson, print_json
 from llmnas.errors import InputError
 
@@ -108,12 +109,9 @@ def ab(
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT PROMPT [PROMPT]...",
                                                  help="Two prompt sets or more; one twice is an A/A pair.")],
     bench: Annotated[str, typer.Option(help="The table to search on, as in compare.")] = "conv1d",
-    dataset: Annotated[str | None, typer.Option(help="Data set of the table. [default: its first]",
-                                                show_default=False)] = None,
-    device: Annotated[str | None, typer.Option(help="Column of latencies: also compares fronts.",
-                                               show_default=False)] = None,
-    data_dir: Annotated[Path | None, typer.Option(envvar="LLMNAS_DATA", help="Folder with the tables.",
-                                                  show_default=False)] = None,
+    dataset: TableDataset = None,
+    device: TableDevice = None,
+    data_dir: TableFolder = None,
     seeds: Annotated[int, typer.Option(help="How many seeds, from 0; every prompt runs each.", min=2)] = 20,
     evals: Annotated[int, typer.Option(help="Evaluations of a search.", min=1)] = 60,
     llm: Annotated[str, typer.Option(help="The language model, as in run; mock works offline.")] = "auto",

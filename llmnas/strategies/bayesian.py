@@ -44,7 +44,7 @@ class Bayesian:
     waits = False
 
     def __init__(self, setup: Setup, initial: int = INITIAL) -> None:
-        self.setup, self.space, self.initial, self.identity = setup, setup.space, initial, setup.identity
+        self.setup, self.initial, self.identity = setup, initial, setup.identity
         self.prospects = Prospects(setup)
         self.aim: Aim = Front(setup) if setup.front else Best(setup)
         self.seen: set[str] = set()
@@ -96,7 +96,7 @@ class Bayesian:
     def best(self, n: int, known: Known, pool: Pool, rng: Rng, ctx: Context, seen: set[str]) -> list[ArchGraph]:
         """Returns the candidates of greatest expected improvement, at most `n`, each as if the others had come true.
 
-        They come from the pool; from what was not screened only when no more can be.
+        They come from the pool where it has proxies; what was not screened competes only where it has none.
         """
         told, believed, chosen = most(known), list[tuple[Point, float]](), list[ArchGraph]()
         groups: Groups
@@ -130,15 +130,14 @@ class Bayesian:
         return list({point.name: point for point in (*self.prospects.drawn(ctx), *near)
                      if point.name not in seen}.values())
 
-    def pool(self, rng: Rng, ctx: Context, seen: set[str], also: Sequence[ArchGraph] = ()) -> Pool:
-        """Returns the pool of all asks so far, grown by what this one may screen, `also` first."""
-        before = self.prospects.gathered(ctx.pool, grows=True)
+    def pool(self, rng: Rng, ctx: Context, seen: set[str]) -> Pool:
+        """Returns the pool of all asks so far, grown by what this one may screen."""
+        before = self.prospects.gathered(ctx.pool)
         share = self.prospects.share(ctx)
         if ctx.pool and not self.fits(before):
             share = 0  # the pool waits until something says where it should grow
-        graphs = [*also, *self._worth_screening(share, before, rng, ctx, seen)][:ctx.room]
-        added = ctx.screen(graphs) if graphs else ()
-        return self.prospects.gathered([*ctx.pool, *added], grows=ctx.room > len(added))
+        graphs = self._worth_screening(share, before, rng, ctx, seen)
+        return self.prospects.gathered([*ctx.pool, *(ctx.screen(graphs) if graphs else ())])
 
     def _worth_screening(self, share: int, pool: Pool, rng: Rng, ctx: Context, seen: set[str]) -> list[ArchGraph]:
         """Returns graphs to screen: the first draws, then those of greatest expected improvement by structure alone."""

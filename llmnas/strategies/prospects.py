@@ -47,13 +47,11 @@ class Pool:
         points: Those that keep the limits, in order.
         scores: Proxy scores of all, by identity.
         timed: Points and log milliseconds of all, by target with a limit.
-        grows: Whether more can be screened at a later ask.
     """
 
     points: list[Point]
     scores: Mapping[str, Mapping[str, float]]
     timed: Mapping[str, list[tuple[Point, float]]]
-    grows: bool
 
 
 class Prospects:
@@ -168,14 +166,14 @@ class Prospects:
         """Returns how many graphs this ask should have screened."""
         return ceil(ctx.room / GROWTH) if ctx.pool else min(ctx.room, max(SMALLEST, ceil(ctx.room / FIRST)))
 
-    def gathered(self, candidates: Sequence[Candidate], grows: bool) -> Pool:
+    def gathered(self, candidates: Sequence[Candidate]) -> Pool:
         """Returns the pool of these candidates."""
         points = [self._screened(one) for one in candidates]
         both = list(zip(points, candidates, strict=True))
         timed = {key: [(point, float(np.log(one.latency[key].ms))) for point, one in both if key in one.latency]
                  for key in self.limits}
         kept = [point for point, one in both if not one.violates]
-        return Pool(kept, {point.name: point.scores for point in points}, timed, grows)
+        return Pool(kept, {point.name: point.scores for point in points}, timed)
 
     def _screened(self, one: Candidate) -> Point:
         if one.graph not in self._pooled:

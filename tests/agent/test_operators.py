@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from llmnas.agent import Agent, BestOfN, NoModel, Shuffled
-from llmnas.agent.agent import PROBE, AgentOptions
+from llmnas.agent.agent import AgentOptions
 from llmnas.agent.knowledge import LASTS, standing
 from llmnas.agent.niches import chosen, niches
 from llmnas.agent.operators import CODE_OPERATORS, MODEL_OPERATORS, PLATEAU, Earned, earned, gainful, on_plateau, shares
 from llmnas.agent.placebo import seen_as
+from llmnas.agent.probe import PROBE
 from llmnas.errors import InputError
 from llmnas.llm import open_model
 from llmnas.llm.mock import MockModel

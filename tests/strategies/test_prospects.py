@@ -96,7 +96,7 @@ def test_the_first_designs_of_a_front_cover_its_costs():
     setup = Setup(space=SPACE, settings=setup_on(SPACE).settings, shape=SPACE.spec.shape, classes=10, targets=("toy",),
                   milliseconds=lambda graph: 1.0 + threes(graph), front=True)
     prospects = Prospects(setup)
-    points = prospects.gathered([candidate(point.graph) for point in prospects.drawn(context())[:80]], True).points
+    points = prospects.gathered([candidate(point.graph) for point in prospects.drawn(context())[:80]]).points
     order = Front(setup).first(points)
     assert sorted(order) == list(range(80))
     first = [threes(points[place].graph) for place in order[:8]]
